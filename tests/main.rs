@@ -1,1 +1,10 @@
+//! All integration tests: one crate, so that the dependencies are linked once.
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
+mod api;
+mod bastion;
+mod bootstrap;
+mod nat;
+mod rehearsal;
+mod support;
+mod terraform;

@@ -1,1 +1,128 @@
-fn main(){}
+//! `drawbridge-host`: what runs on the instances.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use drawbridge::config::{Config, LogSettings};
+use drawbridge::db::migrate;
+use drawbridge::host::{self, BootstrapArgs, Host, ReportArgs, egress};
+use drawbridge::{api, serve, telemetry};
+
+/// What runs on the instances of a Drawbridge deployment: first boot, and the API
+///
+/// Exit status: 0 done, 1 failed (the last line says why), 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring the database's schema up to date and serve the API until SIGTERM
+    Serve(ConfigArgs),
+    /// Bring the database's schema up to date and end
+    Migrate(ConfigArgs),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Make this instance what its user data says; safe to run again, at every boot
+    Bootstrap(BootstrapArgs),
+    /// Show how far the bootstrap of this instance is
+    Report(ReportArgs),
+    /// Try a TCP connection; status 0 if it reaches the target, 3 if it comes to nothing, 4 if the name is unknown
+    Egress(EgressArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// Configuration file (TOML) [default: /etc/drawbridge/config.toml, if there is one]
+    ///
+    /// Environment variables override it: DRAWBRIDGE_HTTP__LISTEN sets listen in [http].
+    #[arg(long, env = "DRAWBRIDGE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct EgressArgs {
+    /// Where to connect to; nothing is sent there
+    #[arg(value_name = "HOST:PORT")]
+    target: String,
+    /// How long to try
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    timeout: u64,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Serve(args) => with_config(&args, |config| async {
+            serve::serve(config).await.map_err(anyhow::Error::from)
+        }),
+        Command::Migrate(args) => with_config(&args, |config| async move {
+            // On a task of its own: a migration blocks the thread it runs on.
+            let migration = tokio::spawn(async move { migrate::migrate(&config.database).await });
+            migration.await?.map(drop).map_err(anyhow::Error::from)
+        }),
+        Command::Openapi => {
+            println!("{:#}", api::document());
+            Ok(())
+        }
+        Command::Bootstrap(args) => return bootstrap(args),
+        Command::Report(args) => host::show(&Host::this(), &args)
+            .map(|text| println!("{text}"))
+            .map_err(anyhow::Error::from),
+        Command::Egress(args) => {
+            let reach = egress::try_to_reach(&args.target, Duration::from_secs(args.timeout));
+            println!("{reach:?}");
+            return ExitCode::from(reach.status());
+        }
+    };
+    finish(outcome)
+}
+
+/// Loads the configuration, starts the log and runs `work` to its end.
+fn with_config<F: Future<Output = anyhow::Result<()>>>(
+    args: &ConfigArgs,
+    work: impl FnOnce(Config) -> F,
+) -> anyhow::Result<()> {
+    let config = Config::load(args.config.as_deref())?;
+    telemetry::install(&config.log).map_err(anyhow::Error::msg)?;
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(work(config));
+    // A migration that a signal interrupted must not keep the process alive.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn bootstrap(args: BootstrapArgs) -> ExitCode {
+    let started = telemetry::install(&LogSettings::default()).map_err(anyhow::Error::msg);
+    match started.and_then(|()| runtime()) {
+        Ok(runtime) => runtime.block_on(host::run(args)),
+        Err(error) => finish(Err(error)),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")
+}
+
+fn finish(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Once there is a log, all of standard error is log.
+            if tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("{error:#}");
+            } else {
+                eprintln!("drawbridge-host: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

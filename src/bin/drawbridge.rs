@@ -1,1 +1,77 @@
-fn main(){}
+//! `drawbridge`: the operator's command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use drawbridge::command::access::{ExecArgs, SshConfigArgs};
+use drawbridge::command::nat::NatCommand;
+use drawbridge::command::report_error;
+use drawbridge::dev::{self, DevArgs};
+use drawbridge::exit::{self, Exit};
+use drawbridge::interrupt::Interrupt;
+use drawbridge::progress::Progress;
+#[cfg(target_os = "linux")]
+use drawbridge::rehearsal::{self, RehearseArgs};
+
+/// A Rust API and its Postgres on EC2, behind a NAT gateway that stands only while they bootstrap
+#[derive(Parser)]
+#[command(name = "drawbridge", version, after_help = exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(subcommand)]
+    Nat(NatCommand),
+    Exec(ExecArgs),
+    SshConfig(SshConfigArgs),
+    #[cfg(target_os = "linux")]
+    Rehearse(RehearseArgs),
+    Dev(DevArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("drawbridge: cannot start: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    let code = runtime.block_on(run(cli.command));
+    // A thread that waits for input that never comes must not keep the process.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+async fn run(command: Command) -> u8 {
+    let progress = match command {
+        // These two show how far they are by themselves.
+        Command::Dev(_) => Progress::quiet(),
+        #[cfg(target_os = "linux")]
+        Command::Rehearse(_) => Progress::quiet(),
+        _ => Progress::stderr(),
+    };
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            return report_error(&anyhow::Error::new(error), &progress, &Interrupt::never()) as u8;
+        }
+    };
+    let ended = match command {
+        Command::Nat(command) => command
+            .run(&progress, &interrupt)
+            .await
+            .map(|exit| exit as u8),
+        Command::SshConfig(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
+        Command::Exec(args) => args.run(&progress, &interrupt).await,
+        #[cfg(target_os = "linux")]
+        Command::Rehearse(args) => rehearsal::run(args).await,
+        Command::Dev(args) => dev::run(args).await.map(|()| Exit::Done as u8),
+    };
+    progress.clear();
+    ended.unwrap_or_else(|error| report_error(&error, &progress, &interrupt) as u8)
+}

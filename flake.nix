@@ -1,0 +1,79 @@
+{
+  description = "A Rust API and its Postgres on EC2 as NixOS appliances, behind a NAT gateway that stands only while they bootstrap";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+
+      # The two architectures EC2 sells. The operator's CLI wraps Linux namespaces, so it has no macOS build.
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      roles = [
+        "bastion"
+        "backend"
+        "database"
+      ];
+
+      pkgsFor =
+        system:
+        import nixpkgs {
+          inherit system;
+          overlays = [ self.overlays.default ];
+          # Terraform (BSL) is what the operators run; nothing else unfree comes in unseen.
+          config.allowUnfreePredicate = package: lib.getName package == "terraform";
+        };
+      forEachSystem = build: lib.genAttrs systems (system: build (pkgsFor system));
+
+      # `backend` is the x86_64 host, `backend-aarch64` its sibling.
+      hostName = role: system: if system == "x86_64-linux" then role else "${role}-aarch64";
+      hostsOn =
+        system:
+        lib.genAttrs' roles (
+          role: lib.nameValuePair (hostName role system) (self.lib.mkAppliance { inherit role system; })
+        );
+    in
+    {
+      overlays.default = import ./nixos/overlay.nix;
+
+      nixosModules = import ./nixos { inherit lib self; };
+
+      lib.mkAppliance = import ./nixos/appliance.nix { inherit nixpkgs self; };
+
+      nixosConfigurations = lib.mergeAttrsList (map hostsOn systems);
+
+      packages = forEachSystem (
+        pkgs:
+        let
+          ami =
+            role:
+            self.nixosConfigurations.${hostName role pkgs.stdenv.hostPlatform.system}.config.system.build.images.ami;
+        in
+        {
+          inherit (pkgs) drawbridge drawbridge-host;
+          default = self.packages.${pkgs.stdenv.hostPlatform.system}.ami-backend;
+        }
+        // lib.genAttrs' roles (role: lib.nameValuePair "ami-${role}" (ami role))
+      );
+
+      devShells = forEachSystem (pkgs: {
+        default = pkgs.callPackage ./nixos/shell.nix { };
+      });
+
+      checks = forEachSystem (
+        pkgs:
+        import ./nixos/checks.nix {
+          inherit pkgs;
+          hosts = lib.genAttrs roles (
+            role: self.nixosConfigurations.${hostName role pkgs.stdenv.hostPlatform.system}
+          );
+        }
+      );
+
+      formatter = forEachSystem (pkgs: pkgs.nixfmt-tree);
+    };
+}

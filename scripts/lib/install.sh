@@ -1,0 +1,97 @@
+# shellcheck shell=bash
+# Installs what the other scripts need, and says exactly what to do where it may not. Sourced, from the repository root.
+# Touches: Debian packages (as root), .drawbridge/venv. What it installs does not become a running service.
+
+# The release that src/rehearsal/emulator.py reaches into.
+MOTO='moto[server]==5.2.1'
+
+abort() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+is_there() {
+    case $1 in
+        # Debian keeps the server's programs out of the PATH.
+        postgres) [ -n "$(command -v postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres')" ] ;;
+        *) PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
+    esac
+}
+
+# install_packages PROGRAM:PACKAGE…: installs the packages of the programs that are missing.
+install_packages() {
+    local pair missing=()
+    for pair in "$@"; do
+        is_there "${pair%%:*}" || missing+=("${pair##*:}")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    local command="apt-get install --no-install-recommends ${missing[*]}"
+    command -v apt-get >/dev/null ||
+        abort "these Debian packages are missing: ${missing[*]}. Install what your system calls them, or run in \`nix develop\`"
+    [ "$(id -u)" = 0 ] || abort "these packages are missing: ${missing[*]}. Install them with: sudo $command"
+    say "installing ${missing[*]}"
+    without_services apt_install "${missing[@]}"
+}
+
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq || abort "apt-get update failed; when it works again: apt-get install $*"
+    # --no-upgrade: what is there stays as it is.
+    apt-get install -qq -y --no-upgrade --no-install-recommends "$@" >/dev/null ||
+        abort "apt-get install $* failed; its messages are above"
+}
+
+# Runs a command while packages may neither start a service nor make a database of their own.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d ours='' clusters=/etc/postgresql-common/createcluster.conf
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        ours=yes
+    fi
+    if [ ! -e "$clusters" ]; then
+        mkdir -p "${clusters%/*}"
+        printf 'create_main_cluster = false\n' >"$clusters"
+    fi
+    local status=0
+    ("$@") || status=$?
+    [ -z "$ours" ] || rm -f "$policy"
+    [ "$status" = 0 ] || exit "$status"
+}
+
+need_root() {
+    [ "$(id -u)" = 0 ] ||
+        abort 'a rehearsal makes network namespaces and needs root: run it with sudo, or as root in a virtual machine'
+}
+
+need_rust() {
+    command -v cargo >/dev/null || abort 'cargo is missing: install Rust from https://rustup.rs, or run in nix develop'
+}
+
+need_terraform() {
+    command -v terraform >/dev/null ||
+        abort 'terraform is missing: install 1.11 or newer from https://developer.hashicorp.com/terraform/install, or run in nix develop'
+}
+
+# moto and the aws command in .drawbridge/venv, once.
+install_emulator() {
+    local venv=.drawbridge/venv
+    if [ -x "$venv/bin/aws" ] && [ "$(cat "$venv/installed" 2>/dev/null)" = "$MOTO" ]; then
+        return
+    fi
+    command -v python3 >/dev/null || install_packages python3:python3
+    if ! python3 -c 'import ensurepip' 2>/dev/null; then
+        install_packages python3-venv-is-missing:python3-venv
+    fi
+    say "installing $MOTO and the aws command into $venv"
+    rm -rf "$venv"
+    mkdir -p .drawbridge
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$MOTO" awscli ||
+        abort "pip could not install $MOTO; its messages are above"
+    printf '%s' "$MOTO" >"$venv/installed"
+}

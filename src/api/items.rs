@@ -1,0 +1,151 @@
+//! `/items`: the smallest resource, and the one to copy.
+
+use poem::{Result, http::StatusCode, web::Data};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    problem::{Failure, Problem},
+    text::Text,
+};
+use crate::db::{Database, DbError, items};
+
+/// An item as it is stored.
+#[derive(Debug, Object)]
+struct Item {
+    /// Assigned by the server.
+    id: Uuid,
+    /// What it is called.
+    name: String,
+    /// What there is to say about it; null: nothing.
+    description: Option<String>,
+    /// When it was stored, UTC.
+    created_at: OffsetDateTime,
+}
+
+impl From<items::Item> for Item {
+    fn from(stored: items::Item) -> Self {
+        Self {
+            id: stored.id,
+            name: stored.name,
+            description: stored.description,
+            created_at: stored.created_at,
+        }
+    }
+}
+
+/// An item to be stored.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields)]
+struct CreateItem {
+    /// What it is called: 1 to 200 characters.
+    #[oai(validator(min_length = 1, max_length = 200, pattern = "^[^\\u0000]*$"))]
+    name: Text,
+    /// What there is to say about it: at most 4000 characters. Absent or null: nothing.
+    #[oai(validator(max_length = 4000, pattern = "^[^\\u0000]*$"))]
+    description: Option<Text>,
+}
+
+#[derive(ApiResponse)]
+enum CreatedItem {
+    /// The item is stored.
+    #[oai(status = 201)]
+    Created(
+        Json<Item>,
+        /// The path of the new item.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum ListedItems {
+    /// The newest items, newest first.
+    #[oai(status = 200)]
+    Listed(Json<Vec<Item>>),
+}
+
+#[derive(ApiResponse)]
+enum FoundItem {
+    /// The item.
+    #[oai(status = 200)]
+    Found(Json<Item>),
+    /// No item has this id.
+    #[oai(status = 404, content_type = "application/problem+json")]
+    Missing(Json<Problem>),
+}
+
+pub struct ItemsApi;
+
+#[OpenApi]
+impl ItemsApi {
+    /// Store an item
+    #[oai(path = "/items", method = "post", operation_id = "create_item")]
+    async fn create_item(
+        &self,
+        database: Data<&Database>,
+        item: Json<CreateItem>,
+    ) -> Result<CreatedItem> {
+        let description = item.description.as_ref().map(|text| text.0.as_str());
+        let stored = async {
+            let mut connection = database.connection().await?;
+            items::create_item(&mut connection, &item.name.0, description).await
+        };
+        let item: Item = stored.await.map_err(Failure::from)?.into();
+        let location = format!("/items/{}", item.id);
+        Ok(CreatedItem::Created(Json(item), location))
+    }
+
+    /// List the newest items, newest first
+    #[oai(path = "/items", method = "get", operation_id = "list_items")]
+    async fn list_items(
+        &self,
+        database: Data<&Database>,
+        /// How many items at most.
+        #[oai(
+            default = "default_limit",
+            validator(minimum(value = "1"), maximum(value = "200"))
+        )]
+        limit: Query<u16>,
+    ) -> Result<ListedItems> {
+        let found = async {
+            let mut connection = database.connection().await?;
+            items::list_items(&mut connection, limit.0).await
+        };
+        let found = found.await.map_err(Failure::from)?;
+        Ok(ListedItems::Listed(Json(
+            found.into_iter().map(Item::from).collect(),
+        )))
+    }
+
+    /// Find one item
+    #[oai(path = "/items/:id", method = "get", operation_id = "find_item")]
+    async fn find_item(
+        &self,
+        database: Data<&Database>,
+        /// The item's id.
+        id: Path<Uuid>,
+    ) -> Result<FoundItem> {
+        let found = async {
+            let mut connection = database.connection().await?;
+            items::find_item(&mut connection, id.0).await
+        };
+        let found: Result<_, DbError> = found.await;
+        Ok(match found.map_err(Failure::from)? {
+            Some(item) => FoundItem::Found(Json(item.into())),
+            None => FoundItem::Missing(Json(Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("No item has the id {}.", id.0),
+            ))),
+        })
+    }
+}
+
+fn default_limit() -> u16 {
+    50
+}

@@ -1,0 +1,205 @@
+//! The one error body: RFC 9457, `application/problem+json`.
+
+use std::any::Any;
+
+use poem::{
+    IntoResponse, Response,
+    error::{MethodNotAllowedError, NotFoundError, ResponseError},
+    http::{HeaderValue, StatusCode, header},
+    middleware::PanicHandler,
+};
+use poem_openapi::{
+    Object,
+    error::{ContentTypeError, ParseParamError, ParsePathError, ParseRequestPayloadError},
+};
+use serde::Serialize;
+
+use super::request_id;
+use crate::db::{DbError, chain};
+
+/// The media type of [`Problem`].
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// What a client is asked to wait before it tries again, seconds.
+pub const RETRY_AFTER_SECONDS: &str = "2";
+
+/// Longer texts repeat the request's own body back.
+const DETAIL_LIMIT: usize = 300;
+
+/// An error (RFC 9457).
+#[derive(Debug, Clone, Object, Serialize)]
+pub struct Problem {
+    /// What kind of problem it is, a URI. `about:blank`: the status says it all.
+    #[oai(rename = "type")]
+    #[serde(rename = "type")]
+    kind: String,
+    /// The status in words.
+    title: String,
+    /// The HTTP status, repeated.
+    #[oai(validator(minimum(value = "400"), maximum(value = "599")))]
+    status: u16,
+    /// What is wrong with this request, for a person to read.
+    detail: String,
+    /// Names this request in the server's log; the same as the header `x-request-id`.
+    request_id: String,
+}
+
+impl Problem {
+    /// A problem of the request being handled.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let mut detail: String = detail.into();
+        if let Some((end, _)) = detail.char_indices().nth(DETAIL_LIMIT) {
+            detail.truncate(end);
+            detail.push('…');
+        }
+        Self {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail,
+            request_id: request_id::current(),
+        }
+    }
+
+    /// The text for a status nobody said more about. What went wrong inside stays inside.
+    pub fn of_status(status: StatusCode) -> Self {
+        let detail = match status {
+            StatusCode::NOT_FOUND => {
+                "There is nothing at this path; GET /docs lists what there is."
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                "This path has no such method; the Allow header lists those it has."
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                "The request's body is larger than this server accepts."
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                "The service cannot answer at the moment; try again shortly."
+            }
+            StatusCode::GATEWAY_TIMEOUT => {
+                "The answer took too long and was given up; try again shortly."
+            }
+            StatusCode::REQUEST_TIMEOUT => "The request's body did not arrive in time.",
+            _ if status.is_server_error() => {
+                "Something went wrong on the server; the log has it under this request_id."
+            }
+            _ => "The request cannot be answered as it is.",
+        };
+        Self::new(status, detail)
+    }
+
+    /// The text for what the framework refused before a handler ran, on a path of this `pattern`.
+    pub fn of_error(error: &poem::Error, pattern: &str) -> Self {
+        let status = error.status();
+        if status.is_server_error()
+            || error.is::<NotFoundError>()
+            || error.is::<MethodNotAllowedError>()
+        {
+            return Self::of_status(status);
+        }
+        let detail = if let Some(error) = error.downcast_ref::<ParsePathError>() {
+            let name = path_parameter(error.name, pattern);
+            format!(
+                "The {name} in the path is not valid: {}",
+                readable(&error.reason)
+            )
+        } else if let Some(error) = error.downcast_ref::<ParseParamError>() {
+            format!(
+                "The parameter {} is not valid: {}",
+                error.name,
+                readable(&error.reason)
+            )
+        } else if let Some(error) = error.downcast_ref::<ParseRequestPayloadError>() {
+            format!(
+                "The request's body is not valid: {}",
+                readable(&error.reason)
+            )
+        } else if error.is::<ContentTypeError>() {
+            "The request's body must be JSON; send the header Content-Type: application/json."
+                .to_owned()
+        } else {
+            return Self::of_status(status);
+        };
+        Self::new(status, detail)
+    }
+}
+
+/// The framework counts path parameters (`param0`) instead of naming them.
+fn path_parameter<'a>(counted: &'a str, pattern: &'a str) -> &'a str {
+    let name = || {
+        let index = counted.strip_prefix("param")?.parse().ok()?;
+        let mut names = pattern
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        names.nth(index)
+    };
+    name().unwrap_or(counted)
+}
+
+/// The framework's texts name its own types first (`failed to parse "string_uuid": …`).
+fn readable(reason: &str) -> String {
+    let mut rest = reason;
+    while let Some((_, cause)) = rest
+        .strip_prefix("failed to parse \"")
+        .and_then(|text| text.split_once("\": "))
+    {
+        rest = cause;
+    }
+    // ` (occurred while parsing "…")` at the end names them once more.
+    let end = rest.find(" (occurred while parsing").unwrap_or(rest.len());
+    rest.get(..end).unwrap_or(rest).to_owned()
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Serializing strings and a number does not fail; an empty body would still carry status and id.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = Response::builder()
+            .status(status)
+            .content_type(CONTENT_TYPE)
+            .body(body);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(
+                header::RETRY_AFTER,
+                HeaderValue::from_static(RETRY_AFTER_SECONDS),
+            );
+        }
+        response
+    }
+}
+
+/// What a handler returns with `?` when the database failed it: 503 where another try may succeed, 500 where it will
+/// not. The cause is in the log by then; the edge writes the body, which has nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the database failed a request")]
+pub struct Failure(StatusCode);
+
+impl ResponseError for Failure {
+    fn status(&self) -> StatusCode {
+        self.0
+    }
+}
+
+impl From<DbError> for Failure {
+    fn from(error: DbError) -> Self {
+        let text = chain(&error);
+        if error.is_temporary() {
+            tracing::warn!("{text}");
+            return Self(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        tracing::error!("{text}");
+        Self(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// The answer after a handler's panic, which the panic hook has logged by then.
+#[derive(Debug, Clone, Copy)]
+pub struct AfterPanic;
+
+impl PanicHandler for AfterPanic {
+    type Response = Problem;
+    fn get_response(&self, _: Box<dyn Any + Send + 'static>) -> Self::Response {
+        Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}

@@ -1,0 +1,36 @@
+//! Where things are on a host: the same in the images and in the rehearsal.
+
+/// State of `drawbridge-host`, root 0755.
+pub const STATE: &str = "/var/lib/drawbridge";
+/// The last bootstrap report, kept locally.
+pub const REPORT: &str = "/var/lib/drawbridge/bootstrap.json";
+/// sshd's `AuthorizedKeysFile` for the login user, root 0644.
+pub const AUTHORIZED_KEYS: &str = "/var/lib/drawbridge/ssh/authorized_keys";
+/// Backend: the API's configuration file, written by the bootstrap; `DRAWBRIDGE_CONFIG` points at it.
+pub const CONFIG: &str = "/var/lib/drawbridge/config.toml";
+/// Backend: the certificate the database published, the API's only trust anchor for it.
+pub const DATABASE_CA: &str = "/var/lib/drawbridge/database-ca.pem";
+/// Backend: the database password, sealed to this host with systemd-creds, 0600.
+pub const SEALED_PASSWORD: &str = "/var/lib/drawbridge/credentials/database-password.cred";
+/// Name under which the sealed password is a systemd credential.
+pub const PASSWORD_CREDENTIAL: &str = "database-password";
+/// Database: who may log in to Postgres.
+pub const PG_HBA: &str = "/var/lib/drawbridge/postgresql/pg_hba.conf";
+/// Database: which local users may act as the Postgres superuser.
+pub const PG_IDENT: &str = "/var/lib/drawbridge/postgresql/pg_ident.conf";
+/// Database: the certificate Postgres shows.
+pub const SERVER_CERTIFICATE: &str = "/var/lib/drawbridge/postgresql/server.crt";
+/// Database: its private key, 0600 postgres.
+pub const SERVER_KEY: &str = "/var/lib/drawbridge/postgresql/server.key";
+/// The host's only SSH host key.
+pub const SSH_HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
+/// Its public half.
+pub const SSH_HOST_PUBLIC_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
+/// Database: mount point of the database's own volume.
+pub const DATABASE_VOLUME: &str = "/var/lib/postgresql";
+/// Label of the file system on that volume.
+pub const DATABASE_VOLUME_LABEL: &str = "drawbridge-db";
+/// Folder of Postgres's unix socket.
+pub const POSTGRES_SOCKET: &str = "/run/postgresql";
+/// The serial console (`aws ec2 get-console-output` shows what is written here).
+pub const CONSOLE: &str = "/dev/console";

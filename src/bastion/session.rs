@@ -1,0 +1,265 @@
+//! A connection to a host: to the bastion directly, to a private host inside a channel of the bastion's connection.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::{self, Handle};
+use russh::keys::PublicKeyOrCertificate;
+use russh::{Disconnect, Preferred};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::host_keys::{Pins, Verdict};
+use super::identity::Identities;
+use super::{Endpoint, SshError};
+use crate::appliance::{LOGIN_USER, Role};
+use crate::terraform::Deployment;
+
+/// A TCP connection, an SSH handshake or a forwarded connection that takes longer is not coming: three retransmitted
+/// SYNs are 7 s, and a dropped packet behind the bastion would otherwise be waited for for two minutes.
+const STEP_LIMIT: Duration = Duration::from_secs(10);
+/// Longer, because an agent may ask its owner.
+const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(30);
+/// With [`KEEPALIVES`] a dead peer is noticed after 15 s; without them, never.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const KEEPALIVES: usize = 3;
+/// Bytes on the way before the reader must answer: at 50 ms round trip 8 MiB carried three times what 2 MiB did.
+const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// How sshd is met inside the VPC. The default is what the images have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The user to log in as, on every host.
+    pub user: String,
+    /// The port of the private hosts' sshd.
+    pub port: u16,
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Self {
+            user: LOGIN_USER.to_owned(),
+            port: 22,
+        }
+    }
+}
+
+/// Everything needed to reach the hosts of one deployment.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The hosts' addresses.
+    pub deployment: Deployment,
+    /// Their host keys.
+    pub pins: Pins,
+    /// Where the bastion answers instead of its public address and port 22.
+    pub bastion: Option<Endpoint>,
+    /// Private key file to use instead of the agent and `~/.ssh/id_ed25519`.
+    pub identity: Option<PathBuf>,
+    /// User and port.
+    pub login: Login,
+}
+
+/// Accepts the pinned key and nothing else.
+pub(super) struct Verify {
+    host: Role,
+    pins: Pins,
+}
+
+/// What [`Verify`] ends a handshake with.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    Key(Verdict),
+    Ssh(russh::Error),
+}
+
+impl From<russh::Error> for Stopped {
+    fn from(error: russh::Error) -> Self {
+        Self::Ssh(error)
+    }
+}
+
+impl client::Handler for Verify {
+    type Error = Stopped;
+
+    async fn check_server_key(
+        &mut self,
+        offered: &PublicKeyOrCertificate,
+    ) -> Result<bool, Stopped> {
+        // Certificates are not asked for; one that comes all the same is not a pinned key.
+        let PublicKeyOrCertificate::PublicKey { key, .. } = offered else {
+            return Ok(false);
+        };
+        match self.pins.judge(self.host, key) {
+            Verdict::Known => Ok(true),
+            verdict => Err(Stopped::Key(verdict)),
+        }
+    }
+}
+
+/// A logged-in connection to one host. Costs three round trips to make; runs any number of commands.
+pub struct Session {
+    pub(super) handle: Handle<Verify>,
+    pub(super) host: Role,
+    // The connection that carries this one.
+    outer: Option<Box<Session>>,
+}
+
+impl Access {
+    /// Logs in to `host`, through the bastion unless it is the bastion.
+    ///
+    /// # Errors
+    /// Any [`SshError`] but those of a running command.
+    pub async fn connect(&self, host: Role) -> Result<Session, SshError> {
+        // Both keys are looked up first: a host that cannot be told apart is not even knocked at.
+        for role in [Role::Bastion, host] {
+            if self.pins.get(role).is_none() {
+                return Err(SshError::HostKeyUnknown { host: role });
+            }
+        }
+        let mut identities = Identities::gather(self.identity.as_deref()).await?;
+        let bastion = self.enter(&mut identities).await?;
+        let address = match host {
+            Role::Bastion => return Ok(bastion),
+            Role::Backend => &self.deployment.backend.private_ip,
+            Role::Database => &self.deployment.database.private_ip,
+        };
+        self.pass(bastion, host, address, &mut identities).await
+    }
+
+    async fn enter(&self, identities: &mut Identities) -> Result<Session, SshError> {
+        let host = Role::Bastion;
+        let usual = || Endpoint {
+            host: self.deployment.bastion.public_ip.clone(),
+            port: 22,
+        };
+        let endpoint = self.bastion.clone().unwrap_or_else(usual);
+        let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
+        let stream = within(host, "connecting", STEP_LIMIT, connect).await?;
+        let unreachable = |source| SshError::Unreachable {
+            host,
+            address: endpoint.to_string(),
+            source,
+        };
+        let stream = stream.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        self.log_in(host, stream, None, identities).await
+    }
+
+    async fn pass(
+        &self,
+        bastion: Session,
+        host: Role,
+        address: &str,
+        identities: &mut Identities,
+    ) -> Result<Session, SshError> {
+        let open = bastion.handle.channel_open_direct_tcpip(
+            address,
+            u32::from(self.login.port),
+            "127.0.0.1",
+            0,
+        );
+        let channel = within(host, "connecting through the bastion", STEP_LIMIT, open).await?;
+        let channel = channel.map_err(|source| SshError::NoWayThrough {
+            host,
+            address: address.to_owned(),
+            source,
+        })?;
+        self.log_in(
+            host,
+            channel.into_stream(),
+            Some(Box::new(bastion)),
+            identities,
+        )
+        .await
+    }
+
+    async fn log_in<S>(
+        &self,
+        host: Role,
+        stream: S,
+        outer: Option<Box<Session>>,
+        identities: &mut Identities,
+    ) -> Result<Session, SshError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let config = client::Config {
+            window_size: WINDOW_BYTES,
+            keepalive_interval: Some(KEEPALIVE),
+            keepalive_max: KEEPALIVES,
+            nodelay: true,
+            // Only keys of the pinned type are asked for; another type could not be judged.
+            preferred: Preferred {
+                key: Cow::Owned(self.pins.algorithms(host)),
+                ..Preferred::default()
+            },
+            ..client::Config::default()
+        };
+        let verify = Verify {
+            host,
+            pins: self.pins.clone(),
+        };
+        let step = "SSH handshake";
+        let handshake = client::connect_stream(Arc::new(config), stream, verify);
+        let handle = within(host, step, STEP_LIMIT, handshake).await?;
+        let mut handle = handle.map_err(|stopped| match stopped {
+            Stopped::Key(Verdict::Changed { pinned, offered }) => SshError::HostKeyChanged {
+                host,
+                pinned,
+                offered,
+            },
+            Stopped::Key(_) => SshError::HostKeyUnknown { host },
+            Stopped::Ssh(source) => SshError::Failed { host, step, source },
+        })?;
+        let step = "login";
+        let login = identities.authenticate(&mut handle, &self.login.user);
+        let accepted = within(host, step, AUTHENTICATION_LIMIT, login).await?;
+        if !accepted.map_err(|source| SshError::Failed { host, step, source })? {
+            return Err(SshError::NotAuthorized {
+                host,
+                user: self.login.user.clone(),
+                offered: identities.describe(),
+            });
+        }
+        Ok(Session {
+            handle,
+            host,
+            outer,
+        })
+    }
+}
+
+impl Session {
+    /// The host at the far end.
+    #[must_use]
+    pub fn host(&self) -> Role {
+        self.host
+    }
+
+    /// Says goodbye, inside out. Dropping a session leaves that to the far side's keepalive.
+    pub async fn close(self) {
+        let mut next = Some(Box::new(self));
+        while let Some(session) = next {
+            // The far side may be gone already; there is nothing left to lose.
+            let _ = session
+                .handle
+                .disconnect(Disconnect::ByApplication, "", "en")
+                .await;
+            next = session.outer;
+        }
+    }
+}
+
+pub(super) async fn within<T>(
+    host: Role,
+    step: &'static str,
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Result<T, SshError> {
+    timeout(limit, work)
+        .await
+        .map_err(|_| SshError::TimedOut { host, step, limit })
+}

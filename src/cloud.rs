@@ -1,0 +1,161 @@
+//! What AWS knows: the hosts' published parameters (SSM), and the gateway and its address as they are now (EC2).
+//!
+//! EC2 is asked through the `aws` command, because `aws-sdk-ec2` alone takes 8 GB and ten minutes to compile.
+
+mod ec2;
+mod trouble;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_ssm::Client;
+
+pub use self::ec2::{Address, Gateway, GatewayState};
+pub use self::trouble::Trouble;
+use crate::appliance::{ReportState, Role, parameter};
+use crate::bastion::host_keys::{BadPin, Pins};
+use crate::terraform::executable;
+
+/// One attempt; the SDK makes three at most.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
+/// Everything about one request, credentials included.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why AWS could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// The request did not succeed.
+    #[error("cannot {what} in {region}: {trouble}")]
+    Request {
+        /// What was asked.
+        what: &'static str,
+        /// Where.
+        region: String,
+        /// What stood in the way.
+        trouble: Trouble,
+    },
+    /// Nothing was asked.
+    #[error(
+        "the `aws` command is not on the PATH: install the AWS CLI (https://aws.amazon.com/cli/), or run `nix develop`"
+    )]
+    NoCommand,
+    /// The deployment's own parameter is not there.
+    #[error(
+        "SSM has no parameter {name} in {region}: does this state belong to this account? `aws sts get-caller-identity` names yours; `terraform apply` creates the parameter"
+    )]
+    NoParameter {
+        /// The parameter.
+        name: String,
+        /// Where.
+        region: String,
+    },
+    /// A host key parameter holds something else.
+    #[error(transparent)]
+    BadPin(#[from] BadPin),
+}
+
+/// One region of the user's account.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    region: String,
+    ssm: Client,
+    aws: Option<PathBuf>,
+}
+
+impl Cloud {
+    /// Takes credentials and endpoint from where the AWS tools take them (`AWS_PROFILE`, `AWS_ENDPOINT_URL`, …), the
+    /// region from the deployment. Asks nothing yet.
+    pub async fn new(region: &str) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(ATTEMPT_LIMIT)
+            .operation_attempt_timeout(ATTEMPT_LIMIT)
+            .operation_timeout(REQUEST_LIMIT)
+            .build();
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .load()
+            .await;
+        let aws = executable("aws", std::env::var_os("PATH").as_deref());
+        Self {
+            region: region.to_owned(),
+            ssm: Client::new(&config),
+            aws,
+        }
+    }
+
+    /// The host keys that the hosts of `deployment` have published.
+    ///
+    /// # Errors
+    /// When SSM cannot be asked, lacks a parameter, or holds something that is not a key.
+    pub async fn host_keys(&self, deployment: &str) -> Result<Pins, CloudError> {
+        let names = Role::ALL.map(|role| (role, parameter::ssh_host_key(deployment, role)));
+        let values = self
+            .parameters(
+                "read the published host keys",
+                names.iter().map(|(_, name)| name),
+            )
+            .await?;
+        let mut pins = Pins::default();
+        for (role, name) in &names {
+            pins.insert_published(*role, name, &values[name])?;
+        }
+        Ok(pins)
+    }
+
+    /// What the bootstrap reports of `roles` say, in the same order.
+    ///
+    /// # Errors
+    /// When SSM cannot be asked or lacks a parameter.
+    pub async fn reports(
+        &self,
+        deployment: &str,
+        roles: &[Role],
+    ) -> Result<Vec<(Role, ReportState)>, CloudError> {
+        let names: Vec<_> = roles
+            .iter()
+            .map(|role| (*role, parameter::bootstrap_report(deployment, *role)))
+            .collect();
+        let values = self
+            .parameters(
+                "read the bootstrap reports",
+                names.iter().map(|(_, name)| name),
+            )
+            .await?;
+        Ok(names
+            .iter()
+            .map(|(role, name)| (*role, ReportState::parse(&values[name])))
+            .collect())
+    }
+
+    /// All of `names` (ten at most, SSM's limit) in one request; a missing one is an error.
+    async fn parameters(
+        &self,
+        what: &'static str,
+        names: impl Iterator<Item = &String> + Clone,
+    ) -> Result<BTreeMap<String, String>, CloudError> {
+        let request = self
+            .ssm
+            .get_parameters()
+            .set_names(Some(names.clone().cloned().collect()));
+        let answer = request.send().await.map_err(|error| CloudError::Request {
+            what,
+            region: self.region.clone(),
+            trouble: Trouble::of_sdk(&error),
+        })?;
+        let found = answer.parameters.unwrap_or_default().into_iter();
+        let values: BTreeMap<String, String> = found
+            .filter_map(|parameter| Some((parameter.name?, parameter.value?)))
+            .collect();
+        match names.into_iter().find(|name| !values.contains_key(*name)) {
+            Some(name) => Err(CloudError::NoParameter {
+                name: name.clone(),
+                region: self.region.clone(),
+            }),
+            None => Ok(values),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The operator's commands: arguments in, library called, result printed, exit status out.
+
+pub mod access;
+pub mod nat;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::terraform::{DIRECTORY_VARIABLE, Terraform, TerraformError};
+
+/// Which deployment.
+#[derive(Args, Clone, Debug)]
+pub struct DeploymentArgs {
+    /// Folder with the Terraform files; default: `terraform` here or in the nearest folder above
+    #[arg(long, value_name = "DIR", env = DIRECTORY_VARIABLE)]
+    pub terraform_dir: Option<PathBuf>,
+}
+
+impl DeploymentArgs {
+    /// Terraform in that folder, showing its lines and passing signals on.
+    ///
+    /// # Errors
+    /// When terraform or the folder is missing.
+    pub fn terraform(
+        &self,
+        progress: &Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Terraform, TerraformError> {
+        let terraform = Terraform::find(self.terraform_dir.as_deref())?;
+        Ok(terraform
+            .with_progress(progress.clone())
+            .with_interrupt(interrupt.clone()))
+    }
+}
+
+/// Prints an error with its causes on one line and says how to exit: whatever fails after a signal failed because of it.
+#[must_use]
+pub fn report_error(error: &anyhow::Error, progress: &Progress, interrupt: &Interrupt) -> Exit {
+    progress.clear();
+    progress.say_always(&format!("drawbridge: {error:#}"));
+    if interrupt.count() > 0 {
+        Exit::Interrupted
+    } else {
+        Exit::Failed
+    }
+}
+
+/// Reads `90s`, `15m`, `2h` (whole numbers).
+///
+/// # Errors
+/// A text that says what would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time like 90s, 15m or 2h");
+    let units = [('s', 1), ('m', 60), ('h', 3600)];
+    let found = units
+        .iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, seconds)));
+    let (number, seconds) = found.ok_or_else(wrong)?;
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_needs_its_unit() {
+        assert_eq!(duration("15m").unwrap().as_secs(), 900);
+        for wrong in ["", "15", "m", "1.5h", "-1s", "1d", "5ss"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

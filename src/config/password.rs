@@ -1,0 +1,83 @@
+//! The database password: taken literally from a file, never shown.
+
+use std::{
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use super::{ConfigError, DatabaseSettings, PASSWORD_CREDENTIAL};
+
+/// Longer than any password Postgres' tools make; a larger file is some other file.
+const LIMIT_BYTES: u64 = 1024;
+
+/// A secret. `Debug` and `Display` show a placeholder; [`Password::reveal`] is the one way to the value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Takes the secret over.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+    /// The secret itself, for the database connection only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+impl fmt::Display for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// The credential if systemd passed one, else the named file, else none.
+pub(super) fn find(
+    settings: &DatabaseSettings,
+    credentials: Option<&Path>,
+) -> Result<Option<Password>, ConfigError> {
+    if let Some(path) = credentials.map(|folder| folder.join(PASSWORD_CREDENTIAL))
+        && path.exists()
+    {
+        return read("systemd credential database-password", path).map(Some);
+    }
+    match &settings.password_file {
+        Some(path) => read("database.password_file", path.clone()).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn read(origin: &'static str, path: PathBuf) -> Result<Password, ConfigError> {
+    parse(&path).map_err(|problem| ConfigError::Password {
+        origin,
+        path,
+        problem,
+    })
+}
+
+fn parse(path: &Path) -> Result<Password, String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > LIMIT_BYTES {
+        return Err(format!("is longer than {LIMIT_BYTES} bytes"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    let secret = text.strip_suffix('\n').unwrap_or(&text);
+    let secret = secret.strip_suffix('\r').unwrap_or(secret);
+    if secret.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if secret.contains(['\n', '\r', '\0']) {
+        return Err("has more than one line or a NUL byte".to_owned());
+    }
+    Ok(Password::new(secret))
+}

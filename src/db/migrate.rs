@@ -1,0 +1,134 @@
+//! Brings the schema up to date: one process at a time, also when several start at once.
+
+use std::time::Duration;
+
+use diesel::sql_types::{BigInt, Bool, Text};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{ConnectError, Connector, DbError, chain};
+use crate::config::DatabaseSettings;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// The advisory lock's key, "drawbrdg" in ASCII: any number that nothing else in this database uses would do.
+const LOCK: i64 = i64::from_be_bytes(*b"drawbrdg");
+
+/// How long to wait between two looks at a database that is not there or a lock that is taken.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+/// Why the schema may not be in place. Each migration is one transaction, so none is half done.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// Nothing was changed.
+    #[error(transparent)]
+    Settings(ConnectError),
+    /// Nothing was changed.
+    #[error(
+        "gave up on the database after {limit:?} (database.start_timeout_seconds); the last thing seen: {last_seen}"
+    )]
+    GaveUp {
+        /// `database.start_timeout_seconds`.
+        limit: Duration,
+        /// Why the last attempt failed, or who holds the lock.
+        last_seen: String,
+    },
+    /// The migrations before the failed one are in place.
+    #[error("a migration failed: {0}")]
+    Failed(String),
+}
+
+/// Applies the migrations that are missing, and returns their names. Needs tokio's multi-thread runtime, and a task of
+/// its own: it blocks the thread while a migration runs.
+///
+/// # Errors
+/// [`MigrateError`]; waits for the database, and for another process's migration, at most
+/// `database.start_timeout_seconds` together.
+pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, MigrateError> {
+    let connector = Connector::new(settings, None).map_err(MigrateError::Settings)?;
+    let deadline = Instant::now() + settings.start_timeout();
+    let gave_up = |last_seen| MigrateError::GaveUp {
+        limit: settings.start_timeout(),
+        last_seen,
+    };
+    let mut last_seen = String::new();
+    loop {
+        let seen = match lock(&connector).await {
+            Ok(connection) => return run(connection).await,
+            Err(seen) => seen,
+        };
+        if seen != last_seen {
+            warn!("the schema cannot be brought up to date yet: {seen}");
+            last_seen = seen;
+        }
+        if Instant::now() + INTERVAL >= deadline {
+            return Err(gave_up(last_seen));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// A connection that holds the lock, or why there is none. It never blocks on the lock: a waiter holds a snapshot, and
+/// `CREATE INDEX CONCURRENTLY` in the process that migrates waits for all snapshots, so the two would deadlock.
+async fn lock(connector: &Connector) -> Result<AsyncPgConnection, String> {
+    let mut connection = connector.connect().await.map_err(|error| chain(&error))?;
+    let is_held = diesel::select(
+        diesel::dsl::sql::<Bool>("pg_try_advisory_lock(")
+            .bind::<BigInt, _>(LOCK)
+            .sql(")"),
+    )
+    .get_result::<bool>(&mut connection)
+    .await
+    .map_err(|error| chain(&error))?;
+    if is_held {
+        return Ok(connection);
+    }
+    let holder = diesel::sql_query(
+        "SELECT format('%s (process %s) from %s', coalesce(nullif(application_name, ''), 'a session'), a.pid, \
+                coalesce(host(client_addr), 'a Unix socket')) AS text \
+         FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+           AND (l.classid::bigint << 32 | l.objid::bigint) = $1",
+    )
+    .bind::<BigInt, _>(LOCK)
+    .get_result::<Holder>(&mut connection)
+    .await;
+    match holder {
+        Ok(holder) => Err(format!("the migration lock is held by {}", holder.text)),
+        Err(_) => Err("the migration lock was held a moment ago".to_owned()),
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Holder {
+    #[diesel(sql_type = Text)]
+    text: String,
+}
+
+async fn run(connection: AsyncPgConnection) -> Result<Vec<String>, MigrateError> {
+    let mut harness = AsyncMigrationHarness::new(connection);
+    let applied: Vec<String> = harness
+        .run_pending_migrations(MIGRATIONS)
+        .map_err(|error| MigrateError::Failed(chain(error.as_ref())))?
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    // Closing the connection would release the lock as well, but only once the server has noticed.
+    let mut connection = harness.into_inner();
+    diesel::select(
+        diesel::dsl::sql::<Bool>("pg_advisory_unlock(")
+            .bind::<BigInt, _>(LOCK)
+            .sql(")"),
+    )
+    .get_result::<bool>(&mut connection)
+    .await
+    .map_err(|error| MigrateError::Failed(chain(&DbError::from(error))))?;
+    info!(
+        count = applied.len(),
+        "the schema is up to date, {} migrations applied now",
+        applied.len()
+    );
+    Ok(applied)
+}

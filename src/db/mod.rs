@@ -1,0 +1,82 @@
+//! Postgres: connections, schema, and one file of queries per resource. Domain types out, no HTTP.
+
+mod connect;
+pub mod items;
+pub mod migrate;
+mod ping;
+mod pool;
+mod schema;
+
+pub use connect::{ConnectError, Connector};
+pub use pool::{Connection, Database};
+
+use std::time::Duration;
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+/// Why a query has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Nothing was sent. The log has the cause, from the pool.
+    #[error("no database connection could be had within {0:?}")]
+    NoConnection(Duration),
+    /// Nothing was sent.
+    #[error("the database's schema is not in place yet")]
+    NotMigrated,
+    /// The connection ended, or the statement was ended, while it ran: a write may or may not have happened.
+    #[error("the database ended the connection or the statement")]
+    Interrupted(#[source] DieselError),
+    /// The database refused the statement, or its result has another shape: a bug on our side.
+    #[error("the database refused the statement")]
+    Refused(#[source] DieselError),
+}
+
+impl DbError {
+    /// Whether the same request may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+}
+
+impl From<DieselError> for DbError {
+    fn from(error: DieselError) -> Self {
+        // The error carries no SQLSTATE, only Postgres' message: the English ones of 57P01, 57P02, 57P03 and 57014.
+        const INTERRUPTIONS: [&str; 4] = [
+            "terminating connection",
+            "the database system is",
+            "canceling statement due to statement timeout",
+            "the connection is closed",
+        ];
+        match &error {
+            DieselError::DatabaseError(
+                DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
+                _,
+            )
+            | DieselError::BrokenTransactionManager => Self::Interrupted(error),
+            DieselError::DatabaseError(_, information)
+                if INTERRUPTIONS
+                    .iter()
+                    .any(|text| information.message().starts_with(text)) =>
+            {
+                Self::Interrupted(error)
+            }
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+/// An error and its causes in one line, for a log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        // Some of the crates below print their source in their own text.
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,42 @@
+//! How `drawbridge` ends: a small number that scripts can rely on.
+
+use std::process::ExitCode;
+
+/// Exit status of `drawbridge`. `exec` passes the remote command's own status on instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything asked for is done and seen to be true.
+    Done = 0,
+    /// Something failed; the message says what and what to do.
+    Failed = 1,
+    /// The command line is wrong (clap's own status).
+    Usage = 2,
+    /// A private host is not complete; nothing was changed.
+    NotReady = 3,
+    /// The change would touch more than it should; nothing was changed.
+    Refused = 4,
+    /// The change was made, but not everything could be proven.
+    Unproven = 5,
+    /// `exec`: no exit status of the remote command, as `ssh` does it.
+    NoStatus = 255,
+    /// Ctrl-C or SIGTERM; running the command again goes on.
+    Interrupted = 130,
+}
+
+/// The same list for `--help`.
+pub const HELP: &str = "\
+Exit status:
+  0    done
+  1    failed
+  2    wrong usage
+  3    a private host is not complete yet; nothing was changed
+  4    refused: the change would touch more than the window; nothing was changed
+  5    changed, but not everything could be proven
+  130  interrupted; run it again and it goes on";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

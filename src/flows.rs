@@ -1,0 +1,194 @@
+//! The one list of what may talk to what: `terraform/flows.json`.
+//!
+//! Terraform makes both sides' security-group rules from it, the NixOS firewalls read the same file, and the
+//! rehearsal proves it both ways. This is its type on the Rust side.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// One end of a flow: a host of the topology, or a part of the outside world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The addresses in Terraform's `admin_cidrs`.
+    Admins,
+    /// Any address outside the VPC.
+    Internet,
+    /// Every node of the application load balancer.
+    LoadBalancer,
+    /// The bastion instance.
+    Bastion,
+    /// The backend instance.
+    Backend,
+    /// The database instance.
+    Database,
+}
+
+impl End {
+    /// Whether this end lies outside the VPC, where no security group of ours applies.
+    pub fn is_outside(self) -> bool {
+        matches!(self, End::Admins | End::Internet)
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Admins => "admins",
+            End::Internet => "internet",
+            End::LoadBalancer => "load_balancer",
+            End::Bastion => "bastion",
+            End::Backend => "backend",
+            End::Database => "database",
+        })
+    }
+}
+
+/// `from` may open TCP connections to `to` on `port`; nothing else may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// Who connects.
+    pub from: End,
+    /// Who listens. Never outside the VPC.
+    pub to: End,
+    /// TCP port, 1 to 65535.
+    pub port: u16,
+    /// One clause for people: what the flow is for.
+    pub why: String,
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} → {}:{}", self.from, self.to, self.port)
+    }
+}
+
+/// Why a flow table cannot be used. Nothing has been started when one of these is returned.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowsError {
+    /// The file cannot be read.
+    #[error("cannot read the flow table {}", path.display())]
+    Unreadable {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a list of flows.
+    #[error(
+        "{}: {reason}. A flow is {{\"from\": …, \"to\": …, \"port\": 1-65535, \"why\": \"…\"}}, where from and to are one of \
+         admins, internet, load_balancer, bastion, backend, database",
+        path.display()
+    )]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with line and column where the parser knows them.
+        reason: String,
+    },
+}
+
+/// Reads and checks a flow table.
+///
+/// # Errors
+/// [`FlowsError`] for a file that is missing, is not JSON, names an unknown host, lists a flow twice, has a flow to
+/// the outside, or uses port 0.
+pub fn read(path: &Path) -> Result<Vec<Flow>, FlowsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| FlowsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&text).map_err(|reason| FlowsError::Malformed {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+fn parse(text: &str) -> Result<Vec<Flow>, String> {
+    let flows: Vec<Flow> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if flows.is_empty() {
+        return Err("the flow table is empty".to_owned());
+    }
+    for (index, flow) in flows.iter().enumerate() {
+        if flow.port == 0 {
+            return Err(format!("flow {index} ({flow}) uses port 0"));
+        }
+        if flow.to.is_outside() {
+            return Err(format!("flow {index} ({flow}) leads out of the VPC"));
+        }
+        if flow.from == flow.to {
+            return Err(format!("flow {index} ({flow}) leads from a host to itself"));
+        }
+        if flows[..index]
+            .iter()
+            .any(|f| (f.from, f.to, f.port) == (flow.from, flow.to, flow.port))
+        {
+            return Err(format!("flow {index} ({flow}) is listed twice"));
+        }
+    }
+    Ok(flows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_table_holds_the_six_flows_of_the_topology() {
+        let flows = parse(include_str!("../terraform/flows.json")).unwrap();
+        let shown: Vec<String> = flows.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "admins → bastion:22",
+                "internet → load_balancer:80",
+                "load_balancer → backend:8000",
+                "bastion → backend:22",
+                "bastion → database:22",
+                "backend → database:5432",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_host_is_named_with_its_line() {
+        let error = parse("[\n{\"from\":\"laptop\",\"to\":\"bastion\",\"port\":22,\"why\":\"x\"}]")
+            .unwrap_err();
+        assert!(
+            error.contains("laptop") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn twice_port_zero_outward_and_empty_are_refused() {
+        let flow = r#"{"from":"admins","to":"bastion","port":22,"why":"x"}"#;
+        for (text, reason) in [
+            (format!("[{flow},{flow}]"), "listed twice"),
+            (flow.replace("22", "0").join_list(), "port 0"),
+            (
+                flow.replace("bastion", "internet").join_list(),
+                "out of the VPC",
+            ),
+            ("[]".to_owned(), "empty"),
+            (flow.replace("22", "70000").join_list(), "70000"),
+            (flow.replace("why", "because").join_list(), "because"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    trait JoinList {
+        fn join_list(self) -> String;
+    }
+    impl JoinList for String {
+        fn join_list(self) -> String {
+            format!("[{self}]")
+        }
+    }
+}

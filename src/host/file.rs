@@ -1,0 +1,128 @@
+//! Writing files so that a kill or power cut leaves the old one or the new one, never half of it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+/// Owner of a file: user and group id.
+pub type Owner = (u32, u32);
+
+/// A file could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct FileError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl FileError {
+    /// For `map_err`: names what was being done to which file.
+    pub fn while_doing(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| FileError {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+/// Replaces a file. It has its final owner and mode before it has its name, and is on disk when this returns.
+pub fn write(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    owner: Option<Owner>,
+) -> Result<(), FileError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let draft = folder.join(format!(".{name}.new"));
+    let put = || -> io::Result<()> {
+        let _ = fs::remove_file(&draft);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(content)?;
+        if let Some((user, group)) = owner {
+            chown(&draft, Some(user), Some(group))?;
+        }
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(folder)?.sync_all()
+    };
+    put().map_err(FileError::while_doing("write", path))
+}
+
+/// Makes a folder (and what is above it) with this mode and owner, whether or not it was there.
+pub fn folder(path: &Path, mode: u32, owner: Option<Owner>) -> Result<(), FileError> {
+    let make = || -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        if let Some((user, group)) = owner {
+            chown(path, Some(user), Some(group))?;
+        }
+        Ok(())
+    };
+    make().map_err(FileError::while_doing("make the folder", path))
+}
+
+/// The file's text, or nothing where there is no such file.
+pub fn read(path: &Path) -> Result<Option<String>, FileError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::while_doing("read", path)(error)),
+    }
+}
+
+/// Removes a file or a folder with all in it; it need not be there.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::while_doing("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/key");
+        folder(path.parent().unwrap(), 0o750, None).unwrap();
+        // A draft that a kill left behind, readable by others, is not reused.
+        fs::write(path.with_file_name(".key.new"), "half").unwrap();
+        write(&path, b"one", 0o644, None).unwrap();
+        write(&path, b"two", 0o600, None).unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("two"));
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_failure_names_the_file() {
+        let error = write(Path::new("/proc/nowhere/key"), b"", 0o600, None).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write /proc/nowhere/key");
+    }
+}

@@ -1,0 +1,61 @@
+//! First boot: what an instance does once, after which it never needs the internet again.
+//!
+//! [`bootstrap`] walks the steps of the host's role ([`crate::appliance::Step::sequence`]), one file per step under
+//! [`steps`]. Every step looks, acts only where something is amiss, and looks again, so a run that was killed anywhere
+//! is healed by the next one. [`report`] keeps everybody informed.
+
+use std::path::{Path, PathBuf};
+
+pub mod bootstrap;
+mod command;
+pub mod egress;
+mod file;
+pub mod metadata;
+pub mod parameters;
+pub mod report;
+mod secret;
+mod steps;
+pub mod wait;
+
+pub use bootstrap::{BootstrapArgs, BootstrapError, bootstrap, run};
+pub use report::{ReportArgs, ReportError, show};
+pub use secret::Secret;
+
+/// The machine the bootstrap works on.
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: PathBuf,
+}
+
+impl Host {
+    /// This machine.
+    pub fn this() -> Self {
+        Host { root: "/".into() }
+    }
+
+    /// A folder that stands for the root of a machine, for tests of steps that only touch files.
+    pub fn under(root: impl Into<PathBuf>) -> Self {
+        Host { root: root.into() }
+    }
+
+    /// Where an absolute path of [`crate::appliance::path`] is on this machine.
+    pub fn path(&self, absolute: &str) -> PathBuf {
+        self.root.join(Path::new(absolute.trim_start_matches('/')))
+    }
+}
+
+/// An error and everything that caused it, on one line: what reports, the console and the journal show.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Some libraries print their source themselves; said once is enough.
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,84 @@
+//! Ctrl-C and SIGTERM, counted once for the whole process.
+//!
+//! Whoever waits for something also waits for [`Interrupt::requested`], so that a command ends in order: terraform is
+//! told, temporary files go, the report says where things stand. The second signal is passed on as well.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How many times the user asked this process to stop. Cheap to clone; all clones see the same count.
+#[derive(Clone, Debug)]
+pub struct Interrupt {
+    count: watch::Receiver<u32>,
+    // A watch channel without a sender answers at once; the token that never fires keeps its own.
+    _sender: Option<Arc<watch::Sender<u32>>>,
+}
+
+impl Interrupt {
+    /// Starts to count SIGINT and SIGTERM. From now on neither ends the process by itself: every wait of the
+    /// command has to look at the returned token. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn listen() -> io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (sender, count) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    Some(()) = interrupt.recv() => {}
+                    Some(()) = terminate.recv() => {}
+                    else => break,
+                }
+                sender.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self {
+            count,
+            _sender: None,
+        })
+    }
+
+    /// A token that never fires, for callers whose process still dies by SIGINT itself.
+    #[must_use]
+    pub fn never() -> Self {
+        Self::manual().1
+    }
+
+    /// A token together with the sender that fires it by raising the count.
+    #[must_use]
+    pub fn manual() -> (Arc<watch::Sender<u32>>, Self) {
+        let (sender, count) = watch::channel(0);
+        let sender = Arc::new(sender);
+        (
+            Arc::clone(&sender),
+            Self {
+                count,
+                _sender: Some(sender),
+            },
+        )
+    }
+
+    /// Signals seen so far.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        *self.count.borrow()
+    }
+
+    /// Returns as soon as more than `seen` signals have arrived; never when none come.
+    pub async fn more_than(&self, seen: u32) {
+        let mut count = self.count.clone();
+        if count.wait_for(|count| *count > seen).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns as soon as the first signal has arrived, at once when it already has.
+    pub async fn requested(&self) {
+        self.more_than(0).await;
+    }
+}

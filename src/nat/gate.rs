@@ -1,0 +1,198 @@
+//! The gate: nobody closes the window on a host that still needs it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use crate::appliance::{BootstrapReport, ReportState, Role};
+use crate::cloud::{Cloud, CloudError};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::terraform::Deployment;
+
+/// The hosts that lose their way out.
+pub const HOSTS: [Role; 2] = [Role::Backend, Role::Database];
+
+/// SSM answers in tens of milliseconds, and a step of the bootstrap takes seconds.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// What is known of a private host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Which one.
+    pub role: Role,
+    /// The instance that runs now.
+    pub instance_id: String,
+    /// The latest report, of whichever instance.
+    pub report: ReportState,
+}
+
+/// A host that is not complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// Which one.
+    pub host: Role,
+    /// The instance that runs now.
+    pub instance_id: String,
+    /// The step it stands at, when it has said so.
+    pub step: Option<String>,
+    /// The whole story in a few words.
+    pub reason: String,
+}
+
+impl Host {
+    /// `None` when this host is complete.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Waiting> {
+        let (step, reason) = match &self.report {
+            ReportState::Reported(report) if report.is_complete_for(&self.instance_id) => {
+                return None;
+            }
+            ReportState::Reported(report) => self.not_complete(report),
+            ReportState::Pending => (None, "has not reported yet".to_owned()),
+            ReportState::Unreadable { reason } => {
+                (None, format!("its report cannot be read: {reason}"))
+            }
+        };
+        Some(Waiting {
+            host: self.role,
+            instance_id: self.instance_id.clone(),
+            step,
+            reason,
+        })
+    }
+
+    fn not_complete(&self, report: &BootstrapReport) -> (Option<String>, String) {
+        let theirs = report
+            .instance_id
+            .as_deref()
+            .unwrap_or("an unnamed instance");
+        if theirs != self.instance_id {
+            // A replaced instance's report says nothing about its successor, not even a step.
+            return (
+                None,
+                format!("has not reported yet (the report there is of {theirs})"),
+            );
+        }
+        let mut reason = format!("stands at step {}", report.step);
+        if let Some((number, of)) = report.position() {
+            reason.push_str(&format!(" ({number} of {of})"));
+        }
+        if let Some(error) = &report.error {
+            reason.push_str(&format!(": {error}"));
+        }
+        (Some(report.step.to_string()), reason)
+    }
+}
+
+/// The hosts that are not complete; empty = the gate is open.
+#[must_use]
+pub fn judge(hosts: &[Host]) -> Vec<Waiting> {
+    hosts.iter().filter_map(Host::waiting).collect()
+}
+
+/// Reads both private hosts' reports.
+///
+/// # Errors
+/// When SSM cannot be asked.
+pub async fn look(cloud: &Cloud, deployment: &Deployment) -> Result<Vec<Host>, CloudError> {
+    let reports = cloud.reports(&deployment.name, &HOSTS).await?;
+    let host = |(role, report)| {
+        let instance = if role == Role::Backend {
+            &deployment.backend
+        } else {
+            &deployment.database
+        };
+        Host {
+            role,
+            instance_id: instance.instance_id.clone(),
+            report,
+        }
+    };
+    Ok(reports.into_iter().map(host).collect())
+}
+
+/// Waits until the gate is open, for at most `limit`; returns who is not complete then (nobody: it opened). Ends early
+/// on a signal.
+///
+/// # Errors
+/// When SSM cannot be asked.
+pub async fn wait(
+    cloud: &Cloud,
+    deployment: &Deployment,
+    limit: Duration,
+    progress: &Progress,
+    interrupt: &Interrupt,
+) -> Result<Vec<Waiting>, CloudError> {
+    let end = Instant::now() + limit;
+    loop {
+        let waiting = judge(&look(cloud, deployment).await?);
+        if waiting.is_empty() || Instant::now() + EVERY > end {
+            return Ok(waiting);
+        }
+        progress.line(&format!("waiting: {}", describe(&waiting)));
+        tokio::select! {
+            () = sleep(EVERY) => {}
+            () = interrupt.requested() => return Ok(waiting),
+        }
+    }
+}
+
+/// All of them on one line.
+#[must_use]
+pub fn describe(waiting: &[Waiting]) -> String {
+    let one = |waiting: &Waiting| {
+        format!(
+            "{} ({}) {}",
+            waiting.host, waiting.instance_id, waiting.reason
+        )
+    };
+    waiting.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(instance_id: &str, report: &str) -> Host {
+        Host {
+            role: Role::Backend,
+            instance_id: instance_id.into(),
+            report: ReportState::parse(report),
+        }
+    }
+
+    fn report(step: &str, error: &str) -> String {
+        format!(
+            r#"{{"instance_id":"i-1","image_id":"ami-1","role":"backend","step":"{step}","started_at":"2026-11-20T10:00:00Z",
+            "updated_at":"2026-11-20T10:00:05Z","finished_at":null,"error":{error}}}"#
+        )
+    }
+
+    #[test]
+    fn only_complete_for_the_instance_that_runs_now_opens_the_gate() {
+        assert!(judge(&[host("i-1", &report("complete", "null"))]).is_empty());
+        let replaced = judge(&[host("i-2", &report("complete", "null"))]);
+        assert_eq!(replaced[0].step, None);
+        assert!(replaced[0].reason.contains("of i-1"), "{replaced:?}");
+    }
+
+    #[test]
+    fn who_waits_is_named_with_step_and_error() {
+        let waiting = judge(&[host(
+            "i-1",
+            &report("wait-for-database", "\"no parameter\""),
+        )]);
+        assert_eq!(waiting[0].step.as_deref(), Some("wait-for-database"));
+        assert_eq!(
+            describe(&waiting),
+            "backend (i-1) stands at step wait-for-database (4 of 7): no parameter"
+        );
+        let waiting = judge(&[host("i-1", "pending"), host("i-1", "sesame")]);
+        assert!(
+            waiting[0].reason.contains("not reported")
+                && waiting[1].reason.contains("cannot be read")
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! The NAT window: what is seen, what follows from it, and how it is closed and proven closed.
+//!
+//! [`window`] and [`gate`] decide and touch nothing; [`close`] and [`status`] look, act and look again.
+
+pub mod close;
+pub mod cost;
+pub mod gate;
+pub mod position;
+pub mod proof;
+pub mod report;
+pub mod status;
+pub mod window;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::interrupt::Interrupt;
+
+/// Asks `look` every `every` until it answers `Ok`, for at most `limit`.
+///
+/// # Errors
+/// The last thing seen, with why waiting ended.
+pub(crate) async fn until<Look, Answer, Seen>(
+    limit: Duration,
+    every: Duration,
+    interrupt: &Interrupt,
+    mut look: Look,
+) -> Result<Seen, String>
+where
+    Look: FnMut() -> Answer,
+    Answer: Future<Output = Result<Seen, String>>,
+{
+    let end = Instant::now() + limit;
+    loop {
+        let seen = match look().await {
+            Ok(seen) => return Ok(seen),
+            Err(seen) => seen,
+        };
+        if Instant::now() + every > end {
+            return Err(format!("{seen} (waited {} s)", limit.as_secs()));
+        }
+        tokio::select! {
+            () = sleep(every) => {}
+            () = interrupt.requested() => return Err(format!("{seen} (interrupted)")),
+        }
+    }
+}
+
+/// An error with its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}

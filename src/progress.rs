@@ -1,0 +1,112 @@
+//! What a person sees on stderr while a command works. stdout stays free for the result.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Where progress goes. Cheap to clone; clones share one spinner.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    shown: Arc<Shown>,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Nothing,
+    Plain,
+    Spinner(ProgressBar),
+}
+
+impl Progress {
+    /// A spinner with the last line when stderr is a terminal, plain lines when it is a pipe or a file.
+    #[must_use]
+    pub fn stderr() -> Self {
+        let shown = if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            Shown::Spinner(bar)
+        } else {
+            Shown::Plain
+        };
+        Self {
+            shown: Arc::new(shown),
+        }
+    }
+
+    /// Shows nothing: tests, `--json` without a terminal.
+    #[must_use]
+    pub fn quiet() -> Self {
+        Self {
+            shown: Arc::new(Shown::Nothing),
+        }
+    }
+
+    /// A passing line: replaces the last one on a terminal. Control characters of remote text are escaped.
+    pub fn line(&self, text: &str) {
+        match self.shown.as_ref() {
+            Shown::Nothing => {}
+            Shown::Plain => write_line(&escape(text)),
+            Shown::Spinner(bar) => bar.set_message(escape(text)),
+        }
+    }
+
+    /// A line that stays.
+    pub fn say(&self, text: &str) {
+        match self.shown.as_ref() {
+            Shown::Nothing => {}
+            Shown::Plain => write_line(&escape(text)),
+            Shown::Spinner(bar) => bar.suspend(|| write_line(&escape(text))),
+        }
+    }
+
+    /// A line that stays, shown even by [`Progress::quiet`]: errors.
+    pub fn say_always(&self, text: &str) {
+        match self.shown.as_ref() {
+            Shown::Nothing => write_line(&escape(text)),
+            Shown::Plain | Shown::Spinner(_) => self.say(text),
+        }
+    }
+
+    /// Removes the spinner, so that a result or an error starts on a clean line.
+    pub fn clear(&self) {
+        if let Shown::Spinner(bar) = self.shown.as_ref() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+// A closed stderr is no reason to stop a close half-way, so the write error is dropped on purpose.
+fn write_line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Makes text from outside harmless for a terminal: control characters other than tab become `\u{1b}`-style escapes.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\t' {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn escape_keeps_text_and_disarms_terminal_sequences() {
+        assert_eq!(escape("grün\tok"), "grün\tok");
+        assert_eq!(escape("\u{1b}[31mred\r"), "\\u{1b}[31mred\\r");
+        assert_eq!(escape("\u{9b}2J"), "\\u{9b}2J");
+    }
+}

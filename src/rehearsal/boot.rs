@@ -1,0 +1,256 @@
+//! Switches all machines on and waits until first boot has finished on each.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::emulator::Emulator;
+use super::hosts::{self, BOOTSTRAP_UNIT};
+use super::load_balancer;
+use super::machine::{Files, Machine};
+use super::metadata_service;
+use super::report::Current;
+use super::tools::Tools;
+use super::topology::{Instance, Topology};
+use super::volumes::Volume;
+use super::world::{World, log_tail};
+use crate::appliance::{BootstrapReport, ReportState, Role, Step, path};
+
+/// First boot takes some ten seconds here; five times that on a busy machine.
+const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(90);
+/// haproxy's unit on a load balancer's node.
+const HAPROXY_UNIT: &str = "haproxy.service";
+
+/// All machines that are switched on.
+pub struct Fleet {
+    /// The instances by role.
+    pub instances: BTreeMap<Role, Machine>,
+    /// The load balancer's nodes.
+    pub nodes: Vec<Machine>,
+    volumes: Vec<Volume>,
+    topology: Arc<Topology>,
+}
+
+impl Fleet {
+    /// Switches everything on.
+    ///
+    /// # Errors
+    /// The machine that does not come up.
+    pub fn boot(
+        world: &World,
+        tools: &Tools,
+        topology: &Arc<Topology>,
+        authority: &Path,
+    ) -> Result<Fleet> {
+        metadata_service::start(topology)?;
+        let mut volumes = Vec::new();
+        for (id, gib) in topology
+            .instances()
+            .flat_map(|(_, instance)| &instance.volumes)
+        {
+            volumes.push(Volume::attach(&world.inside.join("volumes"), id, *gib)?);
+        }
+        let mut fleet = Fleet {
+            instances: BTreeMap::new(),
+            nodes: Vec::new(),
+            volumes,
+            topology: Arc::clone(topology),
+        };
+        for (_, instance) in topology.instances() {
+            hosts::prepare(&folder(world, instance), instance, tools, authority)?;
+            fleet.start_instance(world, tools, instance)?;
+        }
+        for node in topology.load_balancer_nodes() {
+            let folder = world.inside.join("machines").join(&node.name);
+            let resolve = |id: &str| {
+                topology
+                    .instances()
+                    .find(|(_, i)| i.id == id)
+                    .map(|(host, _)| host.address)
+            };
+            let config =
+                load_balancer::haproxy_config(&topology.load_balancer, node.address, resolve);
+            let units = folder.join("here/units");
+            fs::create_dir_all(&units)
+                .with_context(|| format!("cannot create {}", units.display()))?;
+            fs::write(folder.join("here/haproxy.cfg"), config)
+                .context("cannot write haproxy.cfg")?;
+            let unit = "exec haproxy -db -f /run/rehearsal/haproxy.cfg\n";
+            fs::write(units.join(HAPROXY_UNIT), unit).context("cannot write haproxy's unit")?;
+            fs::create_dir_all(folder.join("here/bin")).context("cannot create a node's folder")?;
+            hosts::write_systemctl(&folder)?;
+            let machine = Machine::start(&node.name, &folder, &Files::Shared)?;
+            machine.start_units(&[HAPROXY_UNIT])?;
+            fleet.nodes.push(machine);
+        }
+        Ok(fleet)
+    }
+
+    fn start_instance(&mut self, world: &World, tools: &Tools, instance: &Instance) -> Result<()> {
+        let attached = |volume: &&Volume| {
+            instance
+                .volumes
+                .iter()
+                .any(|(id, _)| volume.link.ends_with(&id.replace('-', "")))
+        };
+        let devices: Vec<(PathBuf, String)> = self
+            .volumes
+            .iter()
+            .filter(attached)
+            .map(|v| (v.device.clone(), v.link.clone()))
+            .collect();
+        let machine = hosts::boot(&folder(world, instance), instance, tools, &devices)?;
+        self.instances.insert(instance.role, machine);
+        Ok(())
+    }
+
+    /// Cuts an instance's power and switches it on again: no process survives, its disks do.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn reboot(&mut self, world: &World, tools: &Tools, role: Role) -> Result<()> {
+        drop(self.instances.remove(&role));
+        let topology = Arc::clone(&self.topology);
+        let (_, instance) = topology
+            .instance_host(role)
+            .with_context(|| format!("the state holds no {role}"))?;
+        self.start_instance(world, tools, instance)
+    }
+
+    /// An instance's machine.
+    ///
+    /// # Errors
+    /// If the state describes none.
+    pub fn instance(&self, role: Role) -> Result<&Machine> {
+        self.instances
+            .get(&role)
+            .with_context(|| format!("the state holds no {role}"))
+    }
+
+    /// Waits until every instance's own report says complete, and returns how long each took.
+    ///
+    /// # Errors
+    /// The instance that is not complete in time, the step it stands at, and the end of its log.
+    pub fn wait_for_bootstrap(
+        &self,
+        step: &mut Current<'_>,
+        emulator: &mut Emulator,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let mut shown = String::new();
+        let mut missing: Vec<Role> = self.instances.keys().copied().collect();
+        loop {
+            emulator.check()?;
+            let mut standing = Vec::new();
+            for role in std::mem::take(&mut missing) {
+                let report = self.report(role)?;
+                let instance = self
+                    .topology
+                    .instance_host(role)
+                    .map(|(_, instance)| instance.id.as_str());
+                if instance.is_some_and(|id| {
+                    report
+                        .as_ref()
+                        .is_some_and(|report| report.is_complete_for(id))
+                }) {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    step.prove(
+                        format!("{role} has bootstrapped"),
+                        true,
+                        format!("complete after {seconds:.1} s"),
+                    );
+                    continue;
+                }
+                standing.push(match report {
+                    Some(BootstrapReport {
+                        step,
+                        error: Some(error),
+                        ..
+                    }) => format!("{role} at {step}: {error}"),
+                    Some(BootstrapReport { step, .. }) => format!("{role} at {step}"),
+                    None => format!("{role} has not begun"),
+                });
+                missing.push(role);
+            }
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let standing = standing.join(", ");
+            if standing != shown {
+                step.line(&standing);
+                shown.clone_from(&standing);
+            }
+            if begun.elapsed() > BOOTSTRAP_LIMIT {
+                let logs: Vec<String> = missing
+                    .iter()
+                    .filter_map(|role| self.instances.get(role))
+                    .map(|machine| {
+                        format!(
+                            "\n{}'s log ends:\n{}",
+                            machine.name(),
+                            log_tail(&machine.log(BOOTSTRAP_UNIT))
+                        )
+                    })
+                    .collect();
+                bail!(
+                    "not bootstrapped after {} s: {standing}{}",
+                    BOOTSTRAP_LIMIT.as_secs(),
+                    logs.concat()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// After a reboot: the bootstrap has looked at everything again and found it complete, with no way out.
+    ///
+    /// # Errors
+    /// If it does not come to an end, or left no report.
+    pub fn prove_booted_again(&self, step: &mut Current<'_>, role: Role) -> Result<()> {
+        let machine = self.instance(role)?;
+        let begun = Instant::now();
+        while machine.is_active(BOOTSTRAP_UNIT)? {
+            ensure!(
+                begun.elapsed() < BOOTSTRAP_LIMIT,
+                "{role}: {BOOTSTRAP_UNIT} does not end"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let report = self
+            .report(role)?
+            .with_context(|| format!("{role} has no report"))?;
+        step.prove(
+            format!("{role}'s bootstrap is complete without the internet"),
+            report.step == Step::Complete && report.error.is_none(),
+            report.error.unwrap_or_else(|| report.step.to_string()),
+        );
+        Ok(())
+    }
+
+    fn report(&self, role: Role) -> Result<Option<BootstrapReport>> {
+        let file = self
+            .instance(role)?
+            .folder()
+            .join(path::REPORT.trim_start_matches('/'));
+        Ok(match fs::read_to_string(&file) {
+            Ok(text) => match ReportState::parse(&text) {
+                ReportState::Reported(report) => Some(report),
+                ReportState::Pending => None,
+                ReportState::Unreadable { reason } => bail!("{role}: {}: {reason}", file.display()),
+            },
+            Err(_) => None,
+        })
+    }
+}
+
+fn folder(world: &World, instance: &Instance) -> PathBuf {
+    machine_folder(world, &instance.role.to_string())
+}
+
+fn machine_folder(world: &World, name: &str) -> PathBuf {
+    Path::new(&world.inside).join("machines").join(name)
+}

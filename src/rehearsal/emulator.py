@@ -1,0 +1,208 @@
+"""The pretend AWS of a rehearsal: moto's server, plus what moto leaves out and this deployment needs.
+
+    python3 emulator.py -H 127.0.0.1 -p 5000 [-s -c CERT.pem -k KEY.pem]
+
+The flags are moto.server's own. Needs `pip install 'moto[server]==5.2.1'`; every change below reaches
+into that version, so another one is refused. State lives in memory and ends with the process.
+
+Two ends read what is pretended here. Terraform reads back what it made and plans a change for every
+difference. The rehearsal builds its network from Terraform's state, so an address must be one that
+can be routed: inside its subnet, and nobody else's.
+"""
+
+import functools
+import ipaddress
+import itertools
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+MOTO = "5.2.1"
+
+# TEST-NET-2 (RFC 5737): nobody's on the internet, so a rehearsal that leaked could not reach anyone.
+ELASTIC_IPS = ipaddress.ip_network("198.51.100.0/24")
+# The first ones are left to the rehearsal, for routers of its own.
+FIRST_ELASTIC_IP = 10
+
+
+def moto_is_usable() -> str | None:
+    """What to do before the emulator can start, or None."""
+    try:
+        found = version("moto")
+    except PackageNotFoundError:
+        found = "none"
+    if found != MOTO:
+        return f"needs moto {MOTO}, found {found}: pip install 'moto[server]=={MOTO}' for {sys.executable}"
+    return None
+
+
+def wraps(owner: type, name: str) -> Callable[[Callable[..., Any]], None]:
+    """Replaces the method `name` of `owner`; the new one gets the original as its first argument."""
+    original = getattr(owner, name)
+
+    def replace(wrapper: Callable[..., Any]) -> None:
+        @functools.wraps(original)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return wrapper(original, *args, **kwargs)
+
+        setattr(owner, name, method)
+
+    return replace
+
+
+def error_body(service: str, message: str) -> str:
+    """An error in the shape the service's protocol wants; in another shape the SDKs say only "unknown"."""
+    error = f"<Error><Code>NotImplemented</Code><Message>{message}</Message></Error>"
+    if service == "ec2":
+        return f"<Response><Errors>{error}</Errors></Response>"
+    if service in ("iam", "sts", "elbv2"):
+        return f"<ErrorResponse>{error}</ErrorResponse>"
+    return json.dumps({"__type": "NotImplemented", "message": message})
+
+
+def one_at_a_time_and_fail_at_once() -> None:
+    """Answers one request after the other, and an action moto lacks with 400.
+
+    moto lets the exception through, which becomes a 500; the AWS provider takes that for an outage
+    and tries 25 times, more than ten minutes of "Still creating" in place of one error. And its
+    models are not made for threads: Terraform makes ten things at once, and two interfaces made at
+    once could get one address.
+    """
+    from moto.core.responses import BaseResponse
+
+    # Reentrant, should one action be answered by way of another.
+    turn = threading.RLock()
+
+    @wraps(BaseResponse, "call_action")
+    def _(call_action: Callable[..., Any], self: Any) -> Any:
+        try:
+            with turn:
+                return call_action(self)
+        except Exception as error:  # noqa: BLE001  a bug in moto must not be retried either
+            # Its name and the place only: the parameters, and so the error's text, may hold a password.
+            action = f"{self.service_name}:{self._get_action()}"
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__} at {place.filename}:{place.lineno}"
+            print(f"emulator: cannot do {action}: {where}", file=sys.stderr, flush=True)
+            return 400, {}, error_body(self.service_name, f"the AWS emulator cannot do {action}")
+
+
+def elastic_ips_that_can_be_routed() -> None:
+    """Hands out TEST-NET-2 addresses one after the other.
+
+    moto draws them from 127.0.0.0/8, at random and so possibly twice; a loopback address cannot be
+    routed between the rehearsal's namespaces. A released one comes back only after all others.
+    """
+    from moto.ec2.exceptions import EC2ClientError
+    from moto.ec2.models.elastic_ip_addresses import ElasticAddressBackend
+
+    everything = [str(ip) for ip in ELASTIC_IPS.hosts()][FIRST_ELASTIC_IP - 1 :]
+    rotation = itertools.cycle(everything)
+
+    @wraps(ElasticAddressBackend, "allocate_address")
+    def _(allocate: Callable[..., Any], self: Any, domain: str, address: Any = None, tags: Any = None) -> Any:
+        taken = {allocated.public_ip for allocated in self.addresses}
+        free = (ip for ip in itertools.islice(rotation, len(everything)) if ip not in taken)
+        chosen = address or next(free, None)
+        if chosen is None:
+            raise EC2ClientError("AddressLimitExceeded", f"all of {ELASTIC_IPS} is allocated")
+        return allocate(self, domain, address=chosen, tags=tags)
+
+
+def private_ips_inside_their_subnet() -> None:
+    """Gives every interface an address of its subnet that no other interface has.
+
+    For a NAT gateway moto draws one anywhere in 10.0.0.0/8, for other interfaces without a look at
+    what is taken. Instances already come from the subnet's own counter, which begins at the fourth
+    host address (the first three are the router's, the resolver's and reserved) and skips addresses
+    asked for by number; here everybody does.
+    """
+    from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
+
+    @wraps(NetworkInterfaceBackend, "create_network_interface")
+    def _(create: Callable[..., Any], self: Any, subnet: Any, private_ip_address: Any, *args: Any, **kwargs: Any) -> Any:
+        subnet = self.get_subnet(subnet) if isinstance(subnet, str) else subnet
+        wanted = private_ip_address[0] if isinstance(private_ip_address, list) and private_ip_address else private_ip_address
+        if not wanted or ipaddress.ip_address(wanted) not in subnet.cidr:
+            private_ip_address = subnet.get_available_subnet_ip(instance=None)
+        return create(self, subnet, private_ip_address, *args, **kwargs)
+
+
+def instances_keep_their_groups() -> None:
+    """Reports the security groups of an instance that asked for its private address by number.
+
+    The provider then sends groups and address inside network interface 0, and moto forgets the
+    groups: the next plan would want them back. Also, an interface made by a launch ends with the
+    instance; moto keeps it and its address, so a replaced database could not have its address again.
+    """
+    from moto.ec2.models.instances import Instance
+
+    @wraps(Instance, "prep_nics")
+    def _(prep_nics: Callable[..., Any], self: Any, nic_spec: Any, *args: Any, **kwargs: Any) -> None:
+        brought = {nic["NetworkInterfaceId"] for nic in nic_spec if nic.get("NetworkInterfaceId")}
+        prep_nics(self, nic_spec, *args, **kwargs)
+        if not self.security_groups and 0 in self.nics:
+            self.security_groups = list(self.nics[0].group_set)
+        for nic in self.nics.values():
+            if nic.id not in brought:
+                nic.delete_on_termination = True
+
+
+def rules_keep_their_description() -> None:
+    """Reports the description of a rule that refers to a group; moto looks for it at address blocks only."""
+    from moto.ec2.models.security_groups import SecurityGroupRule
+
+    SecurityGroupRule.description = property(
+        lambda self: self.ip_range.get("Description") or self.source_group.get("Description")
+    )
+
+
+def deleted_nat_gateways_let_go() -> None:
+    """Lets a deleted NAT gateway give up its Elastic IP and its interface.
+
+    On AWS a gateway that was deleted behind Terraform's back, as the dead man's switch does, leaves
+    an unattached address and a blackhole route. moto keeps the address attached to nothing that
+    exists and the route active.
+    """
+    from moto.ec2.models.nat_gateways import NatGatewayBackend
+    from moto.ec2.models.route_tables import Route
+
+    @wraps(NatGatewayBackend, "delete_nat_gateway")
+    def _(delete: Callable[..., Any], self: Any, nat_gateway_id: str) -> Any:
+        gateway = delete(self, nat_gateway_id)
+        for address in self.addresses:
+            if address.eni is gateway._eni and address.association_id:
+                self.disassociate_address(association_id=address.association_id)
+        if gateway._eni.id in self.enis:
+            gateway._eni.delete()
+        return gateway
+
+    Route.state = property(
+        lambda self: "blackhole" if self.nat_gateway and self.nat_gateway.state == "deleted" else "active"
+    )
+
+
+def main() -> None:
+    """Fills the gaps and hands over to moto's server, which returns on SIGTERM or SIGINT."""
+    if problem := moto_is_usable():
+        sys.exit(f"emulator: {problem}")
+    # Without the managed policies attaching one is NoSuchEntity. Read when moto is first imported.
+    os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+    one_at_a_time_and_fail_at_once()
+    elastic_ips_that_can_be_routed()
+    private_ips_inside_their_subnet()
+    instances_keep_their_groups()
+    rules_keep_their_description()
+    deleted_nat_gateways_let_go()
+    from moto.server import main as serve
+
+    serve(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+//! What runs on the rehearsed instances: the files and units that the images would hold, with the same settings (the
+//! JSON files that the NixOS modules read) around the real programs of this machine.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, Value};
+
+use super::emulator::Emulator;
+use super::machine::{Files, HERE, Machine};
+use super::tools::Tools;
+use super::topology::Instance;
+use crate::appliance::{LOGIN_USER, Role, path};
+
+const SSHD_SETTINGS: &str = include_str!("../../nixos/settings/sshd.json");
+const POSTGRES_SETTINGS: &str = include_str!("../../nixos/settings/postgresql.json");
+const SYSTEMCTL: &str = include_str!("systemctl.sh");
+
+/// First boot, and every later one.
+pub const BOOTSTRAP_UNIT: &str = "drawbridge-bootstrap.service";
+/// The API.
+pub const API_UNIT: &str = "drawbridge-api.service";
+/// Postgres.
+pub const DATABASE_UNIT: &str = "postgresql.target";
+/// The way in.
+pub const SSHD_UNIT: &str = "sshd.service";
+
+/// Numbers of the two users that the images have and this machine does not: high, and clear of `nobody`.
+const USERS: [(&str, u32, &str); 2] = [
+    (LOGIN_USER, 64_001, "/home/admin"),
+    ("drawbridge", 64_002, "/var/empty"),
+];
+
+/// Fills the folder of an instance. What it keeps from an earlier boot stays. `authority` is the certificate that AWS
+/// clients have to trust.
+///
+/// # Errors
+/// If a file cannot be written, or this machine's Postgres cannot be used.
+pub fn prepare(folder: &Path, instance: &Instance, tools: &Tools, authority: &Path) -> Result<()> {
+    let files = Folder {
+        root: folder.to_owned(),
+    };
+    files.write(
+        "etc/passwd",
+        &with_users("/etc/passwd", |(name, id, home)| {
+            format!("{name}:x:{id}:{id}::{home}:/bin/bash")
+        })?,
+    )?;
+    files.write(
+        "etc/group",
+        &with_users("/etc/group", |(name, id, _)| format!("{name}:x:{id}:"))?,
+    )?;
+    // `*` is no password but, unlike `!`, not a locked account either, which sshd would refuse.
+    files.write(
+        "etc/shadow",
+        "root:*:::::::\nadmin:*:::::::\nsshd:*:::::::\n",
+    )?;
+    files.write("ssh/sshd_config", &sshd_config(instance.role)?)?;
+    write_systemctl(folder)?;
+    let sshd = tools.path("sshd")?;
+    let key = path::SSH_HOST_KEY;
+    files.write(
+        &format!("here/units/{SSHD_UNIT}"),
+        &format!(
+            "[ -s {key} ] || ssh-keygen -q -t ed25519 -N '' -C '' -f {key}\nexec {} -D -e -f /etc/ssh/sshd_config\n",
+            sshd.display()
+        ),
+    )?;
+    // Beside the stand-ins: an instance does not see the folder that the emulator's certificate lies in.
+    let certificate = folder.join("here/authority.pem");
+    fs::copy(authority, &certificate).context("cannot copy the emulator's certificate")?;
+    let cloud = Emulator::environment(&Path::new(HERE).join("authority.pem"));
+    let cloud: String = cloud
+        .iter()
+        .map(|(name, value)| format!("export {name}='{value}'\n"))
+        .collect();
+    files.write(
+        &format!("here/units/{BOOTSTRAP_UNIT}"),
+        &format!("{cloud}exec drawbridge-host bootstrap\n"),
+    )?;
+    match instance.role {
+        Role::Bastion => {}
+        Role::Backend => {
+            files.write(
+                &format!("here/units/{API_UNIT}.condition"),
+                &format!("[ -s {} ]\n", path::SEALED_PASSWORD),
+            )?;
+            files.write(&format!("here/units/{API_UNIT}"), &api_unit())?;
+        }
+        Role::Database => {
+            files.write("etc/postgresql.conf", &postgres_config()?)?;
+            files.write(
+                &format!("here/units/{DATABASE_UNIT}"),
+                &database_unit(tools)?,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the stand-in for systemctl into a machine's folder.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_systemctl(folder: &Path) -> Result<()> {
+    let path = Folder {
+        root: folder.to_owned(),
+    }
+    .write("here/bin/systemctl", SYSTEMCTL)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make {} executable", path.display()))
+}
+
+/// Switches an instance on and starts what systemd would start at boot.
+///
+/// # Errors
+/// See [`Machine::start`].
+pub fn boot(
+    folder: &Path,
+    instance: &Instance,
+    tools: &Tools,
+    devices: &[(PathBuf, String)],
+) -> Result<Machine> {
+    let files = Files::Own {
+        program: &tools.drawbridge_host,
+        devices,
+    };
+    let machine = Machine::start(&instance.role.to_string(), folder, &files)?;
+    let mut units = vec![SSHD_UNIT, BOOTSTRAP_UNIT];
+    if instance.role == Role::Backend {
+        units.push(API_UNIT);
+    }
+    machine.start_units(&units)?;
+    Ok(machine)
+}
+
+/// What the image's service does: the sealed password is unsealed into a folder of memory that only the service's user
+/// can read, and the API runs without any privilege.
+fn api_unit() -> String {
+    let folder = format!("/run/credentials/{API_UNIT}");
+    format!(
+        "mkdir -p -m 0755 /run/credentials\nmkdir -p -m 0700 {folder}\n\
+         systemd-creds decrypt --name={name} {sealed} {folder}/{name}\n\
+         chown -R drawbridge:drawbridge {folder}\nchmod 0400 {folder}/{name}\n\
+         exec setpriv --reuid=drawbridge --regid=drawbridge --clear-groups --no-new-privs --bounding-set=-all \\\n  \
+         env CREDENTIALS_DIRECTORY={folder} DRAWBRIDGE_CONFIG={config} drawbridge-host serve\n",
+        name = path::PASSWORD_CREDENTIAL,
+        sealed = path::SEALED_PASSWORD,
+        config = path::CONFIG,
+    )
+}
+
+fn database_unit(tools: &Tools) -> Result<String> {
+    let (initdb, postgres) = (
+        tools.postgres.program("initdb"),
+        tools.postgres.program("postgres"),
+    );
+    let data = format!("{}/data", path::DATABASE_VOLUME);
+    Ok(format!(
+        "cd /\nas='setpriv --reuid=postgres --regid=postgres --init-groups'\n\
+         [ -s {data}/PG_VERSION ] || $as {initdb} -D {data} --encoding=UTF8 --locale=C.UTF-8 --auth=peer \
+         --no-instructions\nexec $as {postgres} -D {data} -c config_file=/etc/postgresql.conf\n",
+        initdb = initdb.display(),
+        postgres = postgres.display(),
+    ))
+}
+
+fn sshd_config(role: Role) -> Result<String> {
+    let settings: Map<String, Value> =
+        serde_json::from_str(SSHD_SETTINGS).context("nixos/settings/sshd.json")?;
+    let mut text = String::new();
+    let side = if role == Role::Bastion {
+        "bastion"
+    } else {
+        "private"
+    };
+    for part in ["common", side] {
+        let Some(Value::Object(keywords)) = settings.get(part) else {
+            bail!("nixos/settings/sshd.json lacks {part}")
+        };
+        for (keyword, value) in keywords {
+            let separator = if ["Ciphers", "KexAlgorithms", "Macs"].contains(&keyword.as_str()) {
+                ","
+            } else {
+                " "
+            };
+            let value = match value {
+                Value::Bool(true) => "yes".to_owned(),
+                Value::Bool(false) => "no".to_owned(),
+                Value::Number(number) => number.to_string(),
+                Value::String(text) => text.clone(),
+                Value::Array(list) => list
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join(separator),
+                Value::Null | Value::Object(_) => {
+                    bail!("nixos/settings/sshd.json: {keyword} has no plain value")
+                }
+            };
+            let _ = writeln!(text, "{keyword} {value}");
+        }
+    }
+    // PAM belongs to the machine, not to the rehearsed instance; so does the place of programs.
+    let _ = writeln!(
+        text,
+        "UsePAM no\nPidFile none\nSetEnv PATH={HERE}/bin:/usr/local/bin:/usr/bin:/bin"
+    );
+    Ok(text)
+}
+
+fn postgres_config() -> Result<String> {
+    let settings: Map<String, Value> =
+        serde_json::from_str(POSTGRES_SETTINGS).context("nixos/settings/postgresql.json")?;
+    let mut text = String::new();
+    for (name, value) in settings {
+        match value {
+            Value::String(value) => writeln!(text, "{name} = '{}'", value.replace('\'', "''")),
+            other => writeln!(text, "{name} = {other}"),
+        }
+        .context("cannot write to a text")?;
+    }
+    Ok(text)
+}
+
+/// A system file with the images' users added to this machine's.
+fn with_users(file: &str, line: impl Fn(&(&str, u32, &str)) -> String) -> Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let others = text.lines().filter(|line| {
+        let name = line.split(':').next().unwrap_or_default();
+        !USERS.iter().any(|(ours, ..)| *ours == name)
+    });
+    let ours = USERS.iter().map(line);
+    Ok(others
+        .map(str::to_owned)
+        .chain(ours)
+        .map(|line| line + "\n")
+        .collect())
+}
+
+/// An instance's folder, to write files into.
+struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)
+                .with_context(|| format!("cannot create {}", parent.display()))?;
+        }
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}

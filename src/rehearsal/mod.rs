@@ -1,0 +1,181 @@
+//! `drawbridge rehearse`: the whole appliance on one Linux machine, with no AWS account.
+//!
+//! Terraform applies the real `terraform/` to an emulator; the network its state describes is built from namespaces;
+//! the real programs run in it; and each promise of the topology is tried. In the order of data: [`deploy`] makes a
+//! state, [`state`] reads it, [`topology`] gives it meaning, [`network`] writes it as commands, [`namespaces`] carries
+//! those out, [`machine`] and [`hosts`] bring machines to life, [`proofs`] and [`closing`] try them.
+
+use std::env;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::Exit;
+use crate::flows;
+use crate::nat::position::Position;
+use crate::progress::Progress;
+use crate::terraform;
+use tools::Tools;
+
+mod boot;
+mod closing;
+mod deploy;
+mod emulator;
+mod flow_matrix;
+mod follower;
+mod hosts;
+mod load_balancer;
+mod machine;
+mod metadata_service;
+mod namespaces;
+mod network;
+mod probe;
+mod proofs;
+mod publish;
+mod report;
+mod sandbox;
+mod secrets;
+mod security_groups;
+mod session;
+mod state;
+mod tools;
+mod topology;
+mod volumes;
+mod world;
+
+/// The whole deploy on this machine: Terraform against an AWS emulator, real hosts in network namespaces
+#[derive(Debug, Args)]
+pub struct RehearseArgs {
+    /// End as soon as everything is proven, with status 0 only if every proof held
+    #[arg(long)]
+    exit: bool,
+    /// Print the proofs as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+    /// Port of 127.0.0.1 that leads to the load balancer; 0 takes any free one
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Terraform folder to rehearse [default: terraform/ of this repository]
+    #[arg(long, env = terraform::DIRECTORY_VARIABLE, value_name = "DIR")]
+    terraform_dir: Option<PathBuf>,
+    /// Folder for the few files that people use (ssh_config, a key); one rehearsal at a time per folder
+    #[arg(long, value_name = "DIR", default_value = ".drawbridge/rehearsal")]
+    work_dir: PathBuf,
+    /// Copy all logs to this folder at the end
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
+    /// Set by the rehearsal itself, inside its namespaces
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+/// Runs the rehearsal.
+///
+/// # Errors
+/// What is missing or in the way, before anything is made. What goes wrong later is in the report.
+pub async fn run(mut args: RehearseArgs) -> Result<u8> {
+    let here = env::current_dir().context("the current folder is gone")?;
+    args.work_dir = here.join(&args.work_dir);
+    args.logs = args.logs.map(|logs| here.join(logs));
+    let root = repository(&here)?;
+    let tools = Tools::find(&root)?;
+    let source = terraform::directory(args.terraform_dir.as_deref(), &here)?;
+    // Read here for their errors alone: a typing mistake should not cost a terraform apply.
+    flows::read(&source.join("flows.json"))?;
+    Position::read(&source)?;
+    if args.inside {
+        return inside(args, root, tools, source).await;
+    }
+    drop(publish::Port::take(args.port, "--port")?);
+    let sandbox = sandbox::Sandbox::take(&args.work_dir)?;
+    let status = sandbox.run().await?;
+    // 128 + signal is what a shell would say of a killed program; here that is always a kill -9.
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(137))
+}
+
+/// The inner half: first process of its own namespaces.
+async fn inside(args: RehearseArgs, root: PathBuf, tools: Tools, source: PathBuf) -> Result<u8> {
+    static STAYING: AtomicBool = AtomicBool::new(false);
+    let progress = Progress::stderr();
+    tokio::spawn(leave_on_request(&STAYING, progress.clone()));
+    let stay = !args.exit;
+    let rehearsal = session::Session {
+        args,
+        root,
+        tools,
+        source,
+        progress,
+    };
+    let passed = tokio::task::spawn_blocking(move || {
+        rehearsal.run(|| {
+            STAYING.store(true, Ordering::Relaxed);
+            while stay {
+                std::thread::park();
+            }
+        })
+    })
+    .await
+    .context("the rehearsal broke off")??;
+    Ok(if passed {
+        Exit::Done as u8
+    } else {
+        Exit::Failed as u8
+    })
+}
+
+/// Ends the process at a signal, or when the outer half closes the lifeline. As it is the first process of its PID
+/// namespace, everything else ends with it. Status 0 only once everything has been proven.
+async fn leave_on_request(staying: &'static AtomicBool, progress: Progress) {
+    let lifeline = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return;
+    };
+    tokio::select! {
+        _ = lifeline => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    progress.clear();
+    if staying.load(Ordering::Relaxed) {
+        progress.say("the rehearsal ends; nothing of it stays");
+        std::process::exit(Exit::Done as i32);
+    }
+    progress.say("interrupted; nothing of the rehearsal stays");
+    std::process::exit(Exit::Interrupted as i32);
+}
+
+/// The repository's folder: the scripts are part of what is rehearsed.
+fn repository(here: &Path) -> Result<PathBuf> {
+    here.ancestors()
+        .find(|folder| folder.join("scripts/destroy-nat.sh").is_file())
+        .map(Path::to_owned)
+        .with_context(|| {
+            format!("neither {} nor a folder above it holds scripts/destroy-nat.sh: go to a clone of the repository", here.display())
+        })
+}
+
+/// Copies the logs of all machines and of the emulator.
+fn keep_logs(inside: &Path, target: &Path) -> Result<()> {
+    fs::create_dir_all(target).with_context(|| format!("cannot create {}", target.display()))?;
+    for file in secrets::log_files(inside)? {
+        let name = file
+            .strip_prefix(inside)
+            .unwrap_or(&file)
+            .to_string_lossy()
+            .replace('/', "-");
+        fs::copy(&file, target.join(name))
+            .with_context(|| format!("cannot copy {}", file.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,435 @@
+//! The rehearsed network as text: what `ip -batch` and `nft -f` are given. Pure, so that it can be read and tested
+//! without a network; [`super::namespaces`] carries it out.
+//!
+//! One router namespace plays the VPC. Each host hangs on a routed veth of its own, so that every packet, also one to
+//! the same subnet, is forwarded by the router: security groups sit there, outside the guest, as on AWS.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::security_groups::{Group, Peer, Rule, Traffic};
+use super::topology::{Exit, Host, Kind, Topology};
+
+/// The outside world: one namespace with three addresses from TEST-NET-3 (RFC 5737).
+pub const INTERNET: &str = "internet";
+/// The VPC's router.
+pub const ROUTER: &str = "router";
+/// Where administrators sit: the one address in `admin_cidrs`.
+pub const OPERATOR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// Where anybody else sits.
+pub const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
+/// Where the AWS emulator listens.
+pub const CLOUD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 200);
+/// The internet gateway's outer address.
+const INTERNET_GATEWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// Elastic IPs and load balancer addresses: TEST-NET-2.
+const PUBLIC_NETWORK: &str = "198.51.100.0/24";
+/// The instance metadata service.
+pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// Number of the first policy routing table; clear of the kernel's own (253 to 255).
+const FIRST_TABLE: usize = 100;
+
+/// A machine of the rehearsal's own, which no security group knows: it stands for whatever else may get into the VPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Its private address.
+    pub address: Ipv4Addr,
+    /// Index of its subnet.
+    pub subnet: usize,
+}
+
+/// Name of the stray machine's namespace.
+pub const STRAY: &str = "stray";
+
+/// What has to be known of a machine to connect it.
+pub struct Link<'a> {
+    /// Namespace.
+    pub name: &'a str,
+    /// Private address.
+    pub address: Ipv4Addr,
+    /// Index of the subnet.
+    pub subnet: usize,
+}
+
+/// Name of the router's end of a host's link.
+pub fn link_name(host: &str) -> String {
+    format!("v-{host}")
+}
+
+/// All links of a topology, the stray machine's included.
+pub fn links<'a>(topology: &'a Topology, stray: &Stray) -> Vec<Link<'a>> {
+    let hosts = topology.hosts.iter().map(|host| Link {
+        name: &host.name,
+        address: host.address,
+        subnet: host.subnet,
+    });
+    hosts
+        .chain([Link {
+            name: STRAY,
+            address: stray.address,
+            subnet: stray.subnet,
+        }])
+        .collect()
+}
+
+/// `ip -batch` for the internet's namespace, before there is a VPC.
+pub fn internet() -> String {
+    format!(
+        "link set lo up\naddr add {OPERATOR}/24 dev eth0\naddr add {STRANGER}/24 dev eth0\naddr add {CLOUD}/24 dev \
+         eth0\nlink set eth0 up\nroute add {PUBLIC_NETWORK} via {INTERNET_GATEWAY}\n"
+    )
+}
+
+/// `ip -batch` for the router: its own addresses and the link to the internet, whose other end is in `internet`.
+pub fn router() -> String {
+    format!(
+        "link set lo up\naddr add {METADATA}/32 dev lo\nlink add igw type veth peer name eth0 netns {INTERNET}\naddr \
+         add {INTERNET_GATEWAY}/24 dev igw\nlink set igw up\n"
+    )
+}
+
+/// `ip -batch` for the internet once the VPC's block is known. With a route to private addresses, a refusal is the
+/// VPC's doing and not a missing route of the sender.
+pub fn internet_to_vpc(vpc: Ipv4Net) -> String {
+    format!("route replace {vpc} via {INTERNET_GATEWAY}\n")
+}
+
+/// `ip -batch` for the router: one more host's link.
+pub fn router_link(topology: &Topology, link: &Link<'_>) -> String {
+    let dev = link_name(link.name);
+    let gateway = topology.subnets[link.subnet].gateway();
+    format!(
+        "link add {dev} type veth peer name eth0 netns {}\naddr add {gateway}/32 dev {dev}\nlink set {dev} up\n",
+        link.name
+    )
+}
+
+/// `ip -batch` for a host: its address and the way to its subnet's router.
+pub fn host_link(topology: &Topology, link: &Link<'_>) -> String {
+    let subnet = &topology.subnets[link.subnet];
+    format!(
+        "link set lo up\naddr add {}/{} dev eth0\nlink set eth0 up\nroute add default via {}\n",
+        link.address,
+        subnet.block.prefix_len(),
+        subnet.gateway()
+    )
+}
+
+/// `ip -batch` for the router: every route table anew. Table `100 + i` is the i-th of the topology; a lookup that finds
+/// nothing there is swallowed silently, as on AWS.
+pub fn routes(topology: &Topology, stray: &Stray) -> String {
+    let links = links(topology, stray);
+    let mut text = String::new();
+    for link in &links {
+        let _ = writeln!(
+            text,
+            "route replace {}/32 dev {}",
+            link.address,
+            link_name(link.name)
+        );
+    }
+    for (index, table) in topology.tables.iter().enumerate() {
+        let number = FIRST_TABLE + index;
+        let _ = writeln!(text, "route flush table {number}");
+        for link in &links {
+            let _ = writeln!(
+                text,
+                "route add {}/32 dev {} table {number}",
+                link.address,
+                link_name(link.name)
+            );
+        }
+        let _ = writeln!(
+            text,
+            "route add blackhole default table {number} metric 9999"
+        );
+        for route in &table.routes {
+            let next_hop = match &route.exit {
+                // Every address out there is in the one namespace behind the link.
+                Exit::Internet => format!("via {OPERATOR} dev igw"),
+                Exit::Nat(id) => {
+                    // A route to a gateway that is gone is a black hole.
+                    let gateway = topology
+                        .hosts
+                        .iter()
+                        .find(|h| matches!(&h.kind, Kind::NatGateway(nat) if nat == id));
+                    let Some(gateway) = gateway else { continue };
+                    format!("via {} dev {}", gateway.address, link_name(&gateway.name))
+                }
+            };
+            let _ = writeln!(
+                text,
+                "route add {} {next_hop} onlink table {number}",
+                route.destination
+            );
+        }
+    }
+    text
+}
+
+/// `ip -batch` for the router: which table each host's packets are looked up in. Run once per link.
+pub fn rule(topology: &Topology, link: &Link<'_>) -> String {
+    let number = FIRST_TABLE + topology.subnets[link.subnet].table;
+    format!(
+        "rule add iif {} lookup {number} pref {number}\n",
+        link_name(link.name)
+    )
+}
+
+/// `nft -f` for the router: addresses of the internet gateway, metadata hop limits, security groups.
+pub fn router_rules(topology: &Topology, stray: &Stray) -> String {
+    format!(
+        "flush ruleset\n{}{}{}",
+        gateway_table(topology),
+        metadata_table(topology),
+        vpc_table(topology, stray)
+    )
+}
+
+/// The internet gateway: one public address stands for one private one, both ways.
+fn gateway_table(topology: &Topology) -> String {
+    let publics: Vec<(Ipv4Addr, Ipv4Addr)> = topology
+        .hosts
+        .iter()
+        .filter_map(|host| host.public.map(|public| (public, host.address)))
+        .collect();
+    format!(
+        r#"table ip gateway {{
+  map inward {{
+    type ipv4_addr : ipv4_addr
+    {inward}
+  }}
+  map outward {{
+    type ipv4_addr : ipv4_addr
+    {outward}
+  }}
+  chain pre {{
+    type nat hook prerouting priority dstnat
+    iifname "igw" dnat to ip daddr map @inward
+  }}
+  chain post {{
+    type nat hook postrouting priority srcnat
+    oifname "igw" snat to ip saddr map @outward
+  }}
+}}
+"#,
+        inward = elements(
+            publics
+                .iter()
+                .map(|(public, private)| format!("{public} : {private}"))
+        ),
+        outward = elements(
+            publics
+                .iter()
+                .map(|(public, private)| format!("{private} : {public}"))
+        ),
+    )
+}
+
+/// Answers of the metadata service travel only as far as the instance's hop limit says.
+fn metadata_table(topology: &Topology) -> String {
+    let limits: String = topology
+        .instances()
+        .map(|(host, instance)| {
+            format!(
+                "    ip saddr {METADATA} ip daddr {} tcp sport 80 ip ttl set {}\n",
+                host.address, instance.hop_limit
+            )
+        })
+        .collect();
+    format!(
+        "table ip metadata {{\n  chain out {{\n    type filter hook output priority mangle\n{limits}  }}\n}}\n"
+    )
+}
+
+fn vpc_table(topology: &Topology, stray: &Stray) -> String {
+    // A NAT gateway has no security group, and is the one host that may send from other addresses than its own.
+    let guarded: Vec<&Host> = topology
+        .hosts
+        .iter()
+        .filter(|host| !matches!(host.kind, Kind::NatGateway(_)))
+        .collect();
+    let own: Vec<(String, Ipv4Addr)> = guarded
+        .iter()
+        .map(|host| (link_name(&host.name), host.address))
+        .chain([(link_name(STRAY), stray.address)])
+        .collect();
+    let mut text = "table inet vpc {\n".to_owned();
+    for group in &topology.groups {
+        let members = elements(
+            topology
+                .members(&group.id)
+                .map(|address| address.to_string()),
+        );
+        let _ = write!(
+            text,
+            "  set {} {{\n    type ipv4_addr\n    {members}\n  }}\n",
+            set_name(&group.id)
+        );
+    }
+    for host in &guarded {
+        for side in [Side::Out, Side::In] {
+            let _ = write!(
+                text,
+                "  chain {} {{\n{}    drop\n  }}\n",
+                side.chain(host),
+                rules(topology, host, side)
+            );
+        }
+    }
+    let outgoing = guarded.iter().map(|host| {
+        format!(
+            "\"{}\" : jump {}",
+            link_name(&host.name),
+            Side::Out.chain(host)
+        )
+    });
+    let incoming = guarded
+        .iter()
+        .map(|host| {
+            format!(
+                "\"{}\" : goto {}",
+                link_name(&host.name),
+                Side::In.chain(host)
+            )
+        })
+        .chain(
+            topology
+                .nat_gateway()
+                .map(|host| format!("\"{}\" : accept", link_name(&host.name))),
+        )
+        .chain([
+            format!("\"{}\" : accept", link_name(STRAY)),
+            "\"igw\" : accept".to_owned(),
+        ]);
+    let _ = write!(
+        text,
+        r#"  set own_address {{
+    type ifname . ipv4_addr
+    {own_address}
+  }}
+  set with_public {{
+    type ipv4_addr
+    {with_public}
+  }}
+  chain from_internet {{
+    ct status dnat return
+    drop
+  }}
+  chain forward {{
+    type filter hook forward priority filter
+    policy drop
+    iifname {{ {links} }} iifname . ip saddr != @own_address drop
+    ct state established,related accept
+    ct state invalid drop
+    iifname "igw" jump from_internet
+    iifname vmap {{ {outgoing} }}
+    oifname "igw" ip saddr != @with_public drop
+    oifname vmap {{ {incoming} }}
+  }}
+}}
+"#,
+        own_address = elements(
+            own.iter()
+                .map(|(link, address)| format!("\"{link}\" . {address}"))
+        ),
+        with_public = elements(
+            topology
+                .hosts
+                .iter()
+                .filter(|host| host.public.is_some())
+                .map(|host| host.address.to_string())
+        ),
+        links = join(own.iter().map(|(link, _)| format!("\"{link}\""))),
+        outgoing = join(outgoing),
+        incoming = join(incoming),
+    );
+    text
+}
+
+/// `nft -f` for the NAT gateway's namespace.
+pub fn nat_rules(topology: &Topology, gateway: &Host) -> String {
+    format!(
+        "flush ruleset\ntable ip nat {{\n  chain post {{\n    type nat hook postrouting priority srcnat\n    ip saddr {} ip \
+         saddr != {} masquerade\n  }}\n}}\n",
+        topology.vpc, gateway.address
+    )
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    In,
+    Out,
+}
+
+impl Side {
+    fn chain(self, host: &Host) -> String {
+        let side = match self {
+            Side::In => "in",
+            Side::Out => "out",
+        };
+        format!("{side}_{}", host.name.replace('-', "_"))
+    }
+}
+
+/// The rules of all of a host's groups. Outgoing packets that may leave `return` to be judged at their destination.
+fn rules(topology: &Topology, host: &Host, side: Side) -> String {
+    let mut text = String::new();
+    let groups = topology
+        .groups
+        .iter()
+        .filter(|group: &&Group| host.groups.contains(&group.id));
+    for group in groups {
+        let (rules, field, verdict): (&[Rule], _, _) = match side {
+            Side::In => (&group.ingress, "saddr", "accept"),
+            Side::Out => (&group.egress, "daddr", "return"),
+        };
+        for rule in rules {
+            let peer = match &rule.peer {
+                Peer::Block(block) if block.prefix_len() == 0 => String::new(),
+                Peer::Block(block) => format!("ip {field} {block} "),
+                Peer::Group(id) if topology.groups.iter().any(|group| &group.id == id) => {
+                    format!("ip {field} @{} ", set_name(id))
+                }
+                // A group of which no host of this topology is a member.
+                Peer::Group(_) => continue,
+            };
+            let traffic = match rule.traffic {
+                Traffic::All => String::new(),
+                Traffic::Tcp(from, to) => format!("tcp dport {from}-{to} "),
+                Traffic::Udp(from, to) => format!("udp dport {from}-{to} "),
+            };
+            let _ = writeln!(
+                text,
+                "    {peer}{traffic}{verdict} comment \"{}\"",
+                comment(&rule.address)
+            );
+        }
+    }
+    text
+}
+
+fn set_name(group: &str) -> String {
+    group.replace('-', "_")
+}
+
+/// nftables takes up to 128 bytes in a comment and no quotes.
+fn comment(address: &str) -> String {
+    address.replace('"', "'").chars().take(120).collect()
+}
+
+/// `elements = { … }`, or nothing: nftables refuses an empty list.
+fn elements(items: impl Iterator<Item = String>) -> String {
+    let list = join(items);
+    if list.is_empty() {
+        String::new()
+    } else {
+        format!("elements = {{ {list} }}")
+    }
+}
+
+fn join(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,194 @@
+//! One rehearsal from beginning to end: the steps in their order, and what they hand to each other.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::boot::Fleet;
+use super::emulator::Emulator;
+use super::follower::Follower;
+use super::machine::Machine;
+use super::namespaces::Network;
+use super::publish::Port;
+use super::report::{Report, Reporter};
+use super::tools::Tools;
+use super::topology::Topology;
+use super::world::World;
+use super::{RehearseArgs, closing, deploy, flow_matrix, keep_logs, proofs, sandbox};
+use crate::appliance::Role;
+use crate::flows;
+use crate::progress::Progress;
+
+/// What a rehearsal begins with.
+pub struct Session {
+    /// Arguments of the command.
+    pub args: RehearseArgs,
+    /// The repository.
+    pub root: PathBuf,
+    /// The programs it uses.
+    pub tools: Tools,
+    /// The Terraform folder that is rehearsed; read, never written.
+    pub source: PathBuf,
+    /// Where to show how far it is.
+    pub progress: Progress,
+}
+
+/// What stands at the end, until this is dropped.
+struct Standing {
+    invitation: String,
+    _machines: (Machine, Fleet),
+    _network: Follower,
+    _emulator: Emulator,
+}
+
+impl Session {
+    /// Rehearses, reports, and calls `stay` while everything stands, if all proofs held. Returns whether they did.
+    ///
+    /// # Errors
+    /// If nothing could be begun, or the report could not be given; the rest is in the report.
+    pub fn run(self, stay: impl FnOnce()) -> Result<bool> {
+        let web = Port::take(self.args.port, "--port")?;
+        let ssh = Port::take(0, "--port")?;
+        sandbox::cover_run(&self.args.work_dir)?;
+        let world = World::create(&self.args.work_dir)?;
+        let mut reporter = Reporter::new(self.progress.clone());
+        let result = self.rehearse(&world, &mut reporter, web, ssh);
+        let report = reporter.finish(result.as_ref().err());
+        if let Some(target) = &self.args.logs {
+            keep_logs(&world.inside, target)?;
+        }
+        self.print(&report, result.as_ref().ok())?;
+        if let Ok(standing) = result {
+            stay();
+            drop(standing);
+        }
+        Ok(report.held)
+    }
+
+    fn rehearse(
+        &self,
+        world: &World,
+        reporter: &mut Reporter,
+        web: Port,
+        ssh: Port,
+    ) -> Result<Standing> {
+        let (mut network, mut emulator) = reporter.step("Start the AWS emulator", |_| {
+            let network = Network::start()?;
+            Ok((
+                network,
+                Emulator::start(&self.tools.python, &world.inside.join("emulator"))?,
+            ))
+        })?;
+        let operator = deploy::Operator::new(self, world, &emulator)?;
+        reporter.step("terraform apply", |step| {
+            operator.apply(step, &mut emulator)
+        })?;
+        let flows = flows::read(&operator.terraform_dir.join("flows.json"))?;
+        let (topology, stray) =
+            reporter.step("Build the network that the state describes", |step| {
+                let topology = operator.topology()?;
+                proofs::of_the_state(step, &topology);
+                let stray = deploy::stray(&topology)?;
+                network.follow(&topology, &stray)?;
+                Ok((topology, stray))
+            })?;
+        let machine = operator.switch_on(&topology)?;
+        let follower = Follower::start(operator.state_file(), network, topology, stray);
+        reporter.step("Close the window too early", |step| {
+            closing::too_early(step, &operator, &machine, &self.root, &mut emulator)
+        })?;
+        let topology = follower.topology()?;
+        let mut fleet = reporter.step("Boot every instance", |step| {
+            let fleet = Fleet::boot(world, &self.tools, &topology, emulator.certificate())?;
+            fleet.wait_for_bootstrap(step, &mut emulator)?;
+            Ok(fleet)
+        })?;
+        let web_address = lead(web, load_balancer_address(&topology)?)?;
+        let ssh_address = lead(ssh, bastion_address(&topology)?)?;
+        let ssh_folder = world.inside.join("ssh");
+        reporter.step("Use it", |step| {
+            proofs::browser(step, &topology, web_address);
+            proofs::nat_path(step, &topology, &emulator)?;
+            proofs::ssh(step, &operator, &machine, &ssh_folder)
+        })?;
+        reporter.step("Try every way in and across", |step| {
+            flow_matrix::prove(step, &topology, follower.stray(), &flows)
+        })?;
+        reporter.step("Look for the database password", |step| {
+            proofs::secrets(step, &topology, &operator, &machine, &world.inside)
+        })?;
+        reporter.step("scripts/destroy-nat.sh", |step| {
+            closing::close(step, &operator, &machine, &self.root, &mut emulator)
+        })?;
+        let topology = follower.topology()?;
+        reporter.step("Use it with the window closed", |step| {
+            closing::nothing_left(step, &operator)?;
+            proofs::no_egress(step)?;
+            proofs::everyday(step, &topology, &operator, &machine, &ssh_folder)
+        })?;
+        reporter.step("Reboot the backend with no way out", |step| {
+            fleet.reboot(world, &self.tools, Role::Backend)?;
+            proofs::no_egress(step)?;
+            proofs::everyday(step, &topology, &operator, &machine, &ssh_folder)?;
+            fleet.prove_booted_again(step, Role::Backend)
+        })?;
+        proofs::write_ssh_config(&operator, &machine, &world.outside, Some(ssh_address))?;
+        let invitation = invitation(&self.args.work_dir, web_address);
+        Ok(Standing {
+            invitation,
+            _machines: (machine, fleet),
+            _network: follower,
+            _emulator: emulator,
+        })
+    }
+
+    fn print(&self, report: &Report, standing: Option<&Standing>) -> Result<()> {
+        eprintln!("{}", report.summary());
+        if self.args.json {
+            println!(
+                "{}",
+                serde_json::to_string_pretty(report).context("cannot write the report")?
+            );
+        } else if let Some(standing) = standing.filter(|_| !self.args.exit) {
+            println!("{}", standing.invitation);
+        }
+        Ok(())
+    }
+}
+
+fn lead(port: Port, target: SocketAddr) -> Result<SocketAddr> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()?));
+    port.lead_to(target)?;
+    Ok(address)
+}
+
+fn load_balancer_address(topology: &Topology) -> Result<SocketAddr> {
+    let node = topology
+        .load_balancer_nodes()
+        .find_map(|node| node.public)
+        .context("no public load balancer node")?;
+    Ok(SocketAddr::from((
+        node,
+        topology.load_balancer.listeners[0].port,
+    )))
+}
+
+fn bastion_address(topology: &Topology) -> Result<SocketAddr> {
+    let (host, _) = topology
+        .instance_host(Role::Bastion)
+        .context("the state holds no bastion")?;
+    Ok(SocketAddr::from((
+        host.public.context("the bastion has no public address")?,
+        22,
+    )))
+}
+
+fn invitation(folder: &std::path::Path, web: SocketAddr) -> String {
+    let config = folder.join("ssh_config");
+    let config = config.display();
+    format!(
+        "\nOpen in a browser:   http://{web}/docs\nor on a terminal:    curl http://{web}/items\nSign in:             ssh -F \
+         {config} backend\n                     ssh -F {config} database\n\nEverything stands until Ctrl-C."
+    )
+}

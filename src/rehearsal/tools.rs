@@ -1,0 +1,150 @@
+//! The programs a rehearsal needs, looked up before anything is made.
+
+use std::collections::HashMap;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::postgres::Binaries;
+use crate::terraform;
+
+/// Programs and the Debian packages that bring them.
+const PROGRAMS: [(&str, &str); 20] = [
+    ("bash", "bash"),
+    ("haproxy", "haproxy"),
+    ("ip", "iproute2"),
+    ("losetup", "mount"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mount", "mount"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("setsid", "util-linux"),
+    ("blkid", "util-linux"),
+    ("unshare", "util-linux"),
+    ("hostname", "hostname"),
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("systemd-creds", "systemd"),
+    ("timeout", "coreutils"),
+    ("env", "coreutils"),
+    ("sh", "dash"),
+];
+
+/// Where programs of the superuser are on Debian, also when an ordinary user's `PATH` lacks them.
+const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Everything that was found.
+pub struct Tools {
+    programs: HashMap<&'static str, PathBuf>,
+    /// `initdb` and `postgres`.
+    pub postgres: Binaries,
+    /// Python that can import moto.
+    pub python: PathBuf,
+    /// `drawbridge-host`, built beside this program.
+    pub drawbridge_host: PathBuf,
+    /// `PATH` with which all of it is found by name, the emulator's environment first.
+    pub search_path: OsString,
+}
+
+impl Tools {
+    /// Looks for everything; `root` is the repository.
+    ///
+    /// # Errors
+    /// One error that names all that is missing and what to do about it.
+    pub fn find(root: &Path) -> Result<Tools> {
+        let given = env::var_os("PATH").unwrap_or_default();
+        let environment = root.join(".drawbridge/venv/bin");
+        let folders = [environment.clone()]
+            .into_iter()
+            .chain(env::split_paths(&given));
+        let search_path = env::join_paths(folders.chain(SYSTEM_FOLDERS.iter().map(PathBuf::from)))
+            .context("PATH cannot be extended; it holds a folder with a colon")?;
+        let mut programs = HashMap::new();
+        let mut packages = Vec::new();
+        let mut problems = Vec::new();
+        for (program, package) in PROGRAMS {
+            match terraform::executable(program, Some(&search_path)) {
+                Some(path) => {
+                    programs.insert(program, path);
+                }
+                None => {
+                    problems.push(program.to_owned());
+                    packages.push(package);
+                }
+            }
+        }
+        let postgres = Binaries::find();
+        if postgres.is_err() {
+            problems.push("postgres".to_owned());
+            packages.push("postgresql");
+        }
+        let mut advice = Vec::new();
+        if !packages.is_empty() {
+            packages.sort_unstable();
+            packages.dedup();
+            advice.push(format!("run `apt-get install {}`", packages.join(" ")));
+        }
+        if terraform::executable("terraform", Some(&search_path)).is_none() {
+            problems.push("terraform".to_owned());
+            advice.push(
+                "install Terraform 1.11 or newer (https://developer.hashicorp.com/terraform/install) or work in `nix \
+                 develop`"
+                    .to_owned(),
+            );
+        }
+        let python = find_python(&environment);
+        if python.is_none() || terraform::executable("aws", Some(&search_path)).is_none() {
+            problems.push("the AWS emulator (moto) or the aws command".to_owned());
+            advice
+                .push("run scripts/rehearse, which installs both into .drawbridge/venv".to_owned());
+        }
+        let drawbridge_host = env::current_exe()
+            .context("cannot find this program")?
+            .with_file_name("drawbridge-host");
+        if !drawbridge_host.exists() {
+            problems.push(drawbridge_host.display().to_string());
+            advice.push("run `cargo build`".to_owned());
+        }
+        match (postgres, python) {
+            (Ok(postgres), Some(python)) if problems.is_empty() => Ok(Tools {
+                programs,
+                postgres,
+                python,
+                drawbridge_host,
+                search_path,
+            }),
+            _ => bail!(
+                "missing: {}. To mend it, {}",
+                problems.join(", "),
+                advice.join(", and ")
+            ),
+        }
+    }
+
+    /// Path of one of the programs.
+    ///
+    /// # Errors
+    /// If it is none of those looked for.
+    pub fn path(&self, program: &str) -> Result<&Path> {
+        self.programs
+            .get(program)
+            .map(PathBuf::as_path)
+            .with_context(|| format!("{program} was not looked for"))
+    }
+}
+
+fn find_python(environment: &Path) -> Option<PathBuf> {
+    [environment.join("python"), PathBuf::from("python3")]
+        .into_iter()
+        .find(|python| {
+            let imported = Command::new(python)
+                .args(["-c", "import moto.server"])
+                .output();
+            imported.is_ok_and(|output| output.status.success())
+        })
+}

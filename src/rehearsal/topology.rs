@@ -1,0 +1,511 @@
+//! The network that the state describes: subnets, routes, hosts, addresses. Pure; nothing here is hard-coded that the
+//! state says. What AWS would choose by itself (the load balancer's addresses) is chosen here.
+
+use std::net::Ipv4Addr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ipnet::Ipv4Net;
+
+use super::load_balancer::{self, LoadBalancer};
+use super::security_groups::{self, Group};
+use super::state::{Resource, State, StateError};
+use crate::appliance::{Role, UserData};
+use crate::flows::End;
+
+/// Public addresses that the state does not mention, as those of load balancer nodes: the upper half of TEST-NET-2
+/// (RFC 5737). The emulator hands out Elastic IPs from the same network.
+const PUBLIC_POOL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 128);
+
+/// Everything the rehearsed network consists of.
+#[derive(Debug)]
+pub struct Topology {
+    /// Name of the deployment, from the instances' user data.
+    pub name: String,
+    /// Its AWS region, from there too.
+    pub region: String,
+    /// The VPC's block.
+    pub vpc: Ipv4Net,
+    /// All subnets.
+    pub subnets: Vec<Subnet>,
+    /// All route tables, the VPC's main table last.
+    pub tables: Vec<RouteTable>,
+    /// All security groups.
+    pub groups: Vec<Group>,
+    /// All machines with a network interface in the VPC.
+    pub hosts: Vec<Host>,
+    /// The load balancer in front of the backend.
+    pub load_balancer: LoadBalancer,
+}
+
+/// One subnet.
+#[derive(Debug)]
+pub struct Subnet {
+    /// `subnet-…`.
+    pub id: String,
+    /// Terraform address.
+    pub address: String,
+    /// Its block.
+    pub block: Ipv4Net,
+    /// Availability zone, e.g. `ap-south-1a`.
+    pub zone: String,
+    /// Index into [`Topology::tables`].
+    pub table: usize,
+}
+
+impl Subnet {
+    /// The VPC router's address in this subnet: AWS reserves the first one for it.
+    pub fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.block.network()) + 1)
+    }
+}
+
+/// One route table.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// `rtb-…`.
+    pub id: String,
+    /// Terraform address, or the VPC's for its main table.
+    pub address: String,
+    /// Routes beside the VPC's own.
+    pub routes: Vec<Route>,
+}
+
+/// One route that leads out of the VPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Terraform address of the resource it stands in.
+    pub address: String,
+    /// Where to.
+    pub destination: Ipv4Net,
+    /// Which way.
+    pub exit: Exit,
+}
+
+/// How a route leaves the VPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// The internet gateway.
+    Internet,
+    /// A NAT gateway, by its id.
+    Nat(String),
+}
+
+/// One machine with an address in the VPC.
+#[derive(Debug)]
+pub struct Host {
+    /// Name of its namespace: the role, `alb-1a`, or `nat`. At most 13 characters, so that `v-` and it fit a link name.
+    pub name: String,
+    /// Which end of a flow it is. None for the NAT gateway.
+    pub end: Option<End>,
+    /// Private address.
+    pub address: Ipv4Addr,
+    /// Index into [`Topology::subnets`].
+    pub subnet: usize,
+    /// Public address, if it has one.
+    pub public: Option<Ipv4Addr>,
+    /// Ids of its security groups.
+    pub groups: Vec<String>,
+    /// What kind of machine it is.
+    pub kind: Kind,
+}
+
+/// What kind of machine a host is.
+#[derive(Debug)]
+pub enum Kind {
+    /// An EC2 instance.
+    Instance(Box<Instance>),
+    /// A node of the load balancer.
+    LoadBalancerNode,
+    /// A NAT gateway, with its id.
+    NatGateway(String),
+}
+
+/// What the state says of an instance beyond its address.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Terraform address.
+    pub address: String,
+    /// `i-…`.
+    pub id: String,
+    /// `ami-…`.
+    pub image_id: String,
+    /// What it is for, from its user data.
+    pub role: Role,
+    /// The bytes the metadata service answers for `user-data`.
+    pub user_data: String,
+    /// Name of its instance profile, if it has one.
+    pub profile: Option<String>,
+    /// Whether the metadata service refuses requests without a session token (IMDSv2).
+    pub tokens_required: bool,
+    /// IP hop limit of the metadata service's answers.
+    pub hop_limit: u8,
+    /// Attached volumes: id and size in GiB.
+    pub volumes: Vec<(String, u64)>,
+}
+
+/// Why no network can be made of a state.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// The state lacks something or holds something that cannot be built.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// An instance's user data is not what `drawbridge-host bootstrap` expects.
+    #[error("{address}: its user data is refused: {reason}")]
+    UserData {
+        /// Terraform address of the instance.
+        address: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// Something refers to a thing that is not there.
+    #[error("{address}: {reason}")]
+    Dangling {
+        /// Terraform address of what refers.
+        address: String,
+        /// To what.
+        reason: String,
+    },
+}
+
+impl Topology {
+    /// Makes the network of a state.
+    ///
+    /// # Errors
+    /// [`TopologyError`], naming the resource.
+    pub fn read(state: &State) -> Result<Topology, TopologyError> {
+        let vpc = state.first("aws_vpc")?;
+        let tables = read_tables(state, vpc)?;
+        let subnets = read_subnets(state, &tables)?;
+        let mut topology = Topology {
+            name: String::new(),
+            region: String::new(),
+            vpc: vpc.parsed("cidr_block", "an IPv4 CIDR block")?,
+            subnets,
+            tables,
+            groups: security_groups::read(state)?,
+            hosts: Vec::new(),
+            load_balancer: load_balancer::read(state)?,
+        };
+        for resource in state.of_type("aws_instance") {
+            let (host, user_data) = topology.instance(state, resource)?;
+            topology.name = user_data.name;
+            topology.region = user_data.region;
+            topology.hosts.push(host);
+        }
+        for resource in state.of_type("aws_nat_gateway") {
+            topology.hosts.push(Host {
+                name: "nat".to_owned(),
+                end: None,
+                address: resource.address("private_ip")?,
+                subnet: topology.subnet(resource, resource.text("subnet_id")?)?,
+                public: Some(resource.address("public_ip")?),
+                groups: Vec::new(),
+                kind: Kind::NatGateway(resource.text("id")?.to_owned()),
+            });
+        }
+        topology.place_load_balancer(state)?;
+        Ok(topology)
+    }
+
+    fn subnet(&self, resource: &Resource, id: &str) -> Result<usize, TopologyError> {
+        self.subnets
+            .iter()
+            .position(|subnet| subnet.id == id)
+            .ok_or_else(|| TopologyError::Dangling {
+                address: resource.address.clone(),
+                reason: format!("its subnet {id} is not in the state"),
+            })
+    }
+
+    fn instance(
+        &self,
+        state: &State,
+        resource: &Resource,
+    ) -> Result<(Host, UserData), TopologyError> {
+        let id = resource.text("id")?;
+        let user_data = resource
+            .optional_text("user_data_base64")
+            .and_then(decode_base64)
+            .ok_or_else(|| StateError::Field {
+                address: resource.address.clone(),
+                field: "user_data_base64".to_owned(),
+                expected: "base64 of the instance's user data, a text",
+            })?;
+        let parsed = UserData::parse(&user_data).map_err(|error| TopologyError::UserData {
+            address: resource.address.clone(),
+            reason: error.to_string(),
+        })?;
+        let role = parsed.role();
+        let metadata = resource.blocks("metadata_options");
+        let metadata = metadata.first();
+        let association = state
+            .of_type("aws_eip_association")
+            .find(|a| a.optional_text("instance_id") == Some(id));
+        let public = match association {
+            Some(association) => Some(association.address("public_ip")?),
+            None => resource
+                .optional_text("public_ip")
+                .and_then(|address| address.parse().ok()),
+        };
+        let volumes = state
+            .of_type("aws_volume_attachment")
+            .filter(|attachment| attachment.optional_text("instance_id") == Some(id))
+            .filter_map(|attachment| attachment.optional_text("volume_id"))
+            .filter_map(|volume| {
+                state
+                    .of_type("aws_ebs_volume")
+                    .find(|v| v.optional_text("id") == Some(volume))
+            })
+            .map(|volume| Ok((volume.text("id")?.to_owned(), volume.number("size")?)))
+            .collect::<Result<_, StateError>>()?;
+        let host = Host {
+            name: role.to_string(),
+            end: Some(match role {
+                Role::Bastion => End::Bastion,
+                Role::Backend => End::Backend,
+                Role::Database => End::Database,
+            }),
+            address: resource.address("private_ip")?,
+            subnet: self.subnet(resource, resource.text("subnet_id")?)?,
+            public,
+            groups: resource
+                .texts("vpc_security_group_ids")
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            kind: Kind::Instance(Box::new(Instance {
+                address: resource.address.clone(),
+                id: id.to_owned(),
+                image_id: resource.text("ami")?.to_owned(),
+                role,
+                user_data,
+                profile: resource
+                    .optional_text("iam_instance_profile")
+                    .map(str::to_owned),
+                tokens_required: metadata.and_then(|m| m.optional_text("http_tokens"))
+                    == Some("required"),
+                hop_limit: metadata
+                    .and_then(|m| m.number("http_put_response_hop_limit").ok())
+                    .unwrap_or(1),
+                volumes,
+            })),
+        };
+        Ok((host, parsed))
+    }
+
+    /// AWS gives a load balancer one address in each of its subnets and a public one for each.
+    fn place_load_balancer(&mut self, state: &State) -> Result<(), TopologyError> {
+        let resource = state.first("aws_lb")?;
+        let groups: Vec<String> = resource
+            .texts("security_groups")
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        let internal = resource.flag("internal");
+        for (number, subnet_id) in (0..).zip(resource.texts("subnets")) {
+            let subnet = self.subnet(resource, subnet_id)?;
+            let Subnet {
+                block, ref zone, ..
+            } = self.subnets[subnet];
+            let taken: Vec<Ipv4Addr> = self.hosts.iter().map(|host| host.address).collect();
+            let address = free_address(block, &taken).ok_or_else(|| TopologyError::Dangling {
+                address: resource.address.clone(),
+                reason: format!("no free address in {block}"),
+            })?;
+            let zone = zone.rsplit('-').next().unwrap_or(zone);
+            self.hosts.push(Host {
+                name: format!("alb-{zone}"),
+                end: Some(End::LoadBalancer),
+                address,
+                subnet,
+                public: (!internal).then(|| Ipv4Addr::from(u32::from(PUBLIC_POOL) + number)),
+                groups: groups.clone(),
+                kind: Kind::LoadBalancerNode,
+            });
+        }
+        Ok(())
+    }
+
+    /// The address in `subnet` for a machine that the state does not know, such as the rehearsal's own stray one.
+    pub fn spare_address(&self, subnet: usize) -> Option<Ipv4Addr> {
+        let taken: Vec<Ipv4Addr> = self.hosts.iter().map(|host| host.address).collect();
+        free_address(self.subnets[subnet].block, &taken)
+    }
+
+    /// The host of an instance role.
+    pub fn instance_host(&self, role: Role) -> Option<(&Host, &Instance)> {
+        self.instances().find(|(_, instance)| instance.role == role)
+    }
+
+    /// All instances.
+    pub fn instances(&self) -> impl Iterator<Item = (&Host, &Instance)> {
+        self.hosts.iter().filter_map(|host| match &host.kind {
+            Kind::Instance(instance) => Some((host, instance.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// The load balancer's nodes.
+    pub fn load_balancer_nodes(&self) -> impl Iterator<Item = &Host> {
+        self.hosts
+            .iter()
+            .filter(|host| matches!(host.kind, Kind::LoadBalancerNode))
+    }
+
+    /// The NAT gateway, while the window is open.
+    pub fn nat_gateway(&self) -> Option<&Host> {
+        self.hosts
+            .iter()
+            .find(|host| matches!(host.kind, Kind::NatGateway(_)))
+    }
+
+    /// Private addresses of a group's members.
+    pub fn members<'a>(&'a self, group: &'a str) -> impl Iterator<Item = Ipv4Addr> + 'a {
+        self.hosts
+            .iter()
+            .filter(move |host| host.groups.iter().any(|id| id == group))
+            .map(|host| host.address)
+    }
+}
+
+/// The highest free address: instances are given low ones. AWS keeps the first four and the last of a subnet.
+fn free_address(block: Ipv4Net, taken: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+    let first = u32::from(block.network()) + 4;
+    (first..u32::from(block.broadcast()))
+        .rev()
+        .map(Ipv4Addr::from)
+        .find(|address| !taken.contains(address))
+}
+
+fn read_tables(state: &State, vpc: &Resource) -> Result<Vec<RouteTable>, TopologyError> {
+    let mut tables = Vec::new();
+    for resource in state.of_type("aws_route_table") {
+        tables.push(RouteTable {
+            id: resource.text("id")?.to_owned(),
+            address: resource.address.clone(),
+            routes: Vec::new(),
+        });
+    }
+    tables.push(RouteTable {
+        id: vpc.text("main_route_table_id")?.to_owned(),
+        address: format!("{} (main route table)", vpc.address),
+        routes: Vec::new(),
+    });
+    for resource in state.of_type("aws_route") {
+        let id = resource.text("route_table_id")?;
+        let destination = resource.parsed("destination_cidr_block", "an IPv4 CIDR block")?;
+        let exit = exit(
+            &resource.address,
+            resource.optional_text("gateway_id"),
+            resource.optional_text("nat_gateway_id"),
+        )?;
+        let table = tables
+            .iter_mut()
+            .find(|table| table.id == id)
+            .ok_or_else(|| TopologyError::Dangling {
+                address: resource.address.clone(),
+                reason: format!("its route table {id} is not in the state"),
+            })?;
+        table.routes.push(Route {
+            address: resource.address.clone(),
+            destination,
+            exit,
+        });
+    }
+    // Inline routes. A refreshed table also lists the separate ones here: those are known by now.
+    for (resource, table) in state.of_type("aws_route_table").zip(&mut tables) {
+        for block in resource.blocks("route") {
+            let Some(Ok(destination)) = block.optional_text("cidr_block").map(str::parse) else {
+                continue;
+            };
+            let exit = exit(
+                &resource.address,
+                block.optional_text("gateway_id"),
+                block.optional_text("nat_gateway_id"),
+            )?;
+            if !table
+                .routes
+                .iter()
+                .any(|route| route.destination == destination)
+            {
+                table.routes.push(Route {
+                    address: resource.address.clone(),
+                    destination,
+                    exit,
+                });
+            }
+        }
+    }
+    Ok(tables)
+}
+
+fn exit(address: &str, gateway: Option<&str>, nat: Option<&str>) -> Result<Exit, TopologyError> {
+    match (gateway, nat) {
+        (_, Some(id)) => Ok(Exit::Nat(id.to_owned())),
+        (Some(id), None) if id.starts_with("igw-") => Ok(Exit::Internet),
+        _ => Err(TopologyError::Dangling {
+            address: address.to_owned(),
+            reason: "a route leads neither to an internet gateway nor to a NAT gateway; the rehearsal knows no other \
+                     exit"
+                .to_owned(),
+        }),
+    }
+}
+
+fn read_subnets(state: &State, tables: &[RouteTable]) -> Result<Vec<Subnet>, TopologyError> {
+    let main = tables.len() - 1;
+    let mut subnets = Vec::new();
+    for resource in state.of_type("aws_subnet") {
+        let id = resource.text("id")?;
+        let association = state
+            .of_type("aws_route_table_association")
+            .find(|a| a.optional_text("subnet_id") == Some(id));
+        let table = match association {
+            None => main,
+            Some(association) => {
+                let table_id = association.text("route_table_id")?;
+                tables
+                    .iter()
+                    .position(|table| table.id == table_id)
+                    .ok_or_else(|| TopologyError::Dangling {
+                        address: association.address.clone(),
+                        reason: format!("its route table {table_id} is not in the state"),
+                    })?
+            }
+        };
+        subnets.push(Subnet {
+            id: id.to_owned(),
+            address: resource.address.clone(),
+            block: resource.parsed("cidr_block", "an IPv4 CIDR block")?,
+            zone: resource.text("availability_zone")?.to_owned(),
+            table,
+        });
+    }
+    Ok(subnets)
+}
+
+fn decode_base64(text: &str) -> Option<String> {
+    String::from_utf8(BASE64.decode(text).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_balancer_and_stray_addresses_are_the_highest_free_ones() {
+        let block: Ipv4Net = "10.20.4.0/24".parse().unwrap();
+        assert_eq!(
+            free_address(block, &[]),
+            Some(Ipv4Addr::new(10, 20, 4, 254))
+        );
+        assert_eq!(
+            free_address(block, &[Ipv4Addr::new(10, 20, 4, 254)]),
+            Some(Ipv4Addr::new(10, 20, 4, 253))
+        );
+        let small: Ipv4Net = "10.0.0.0/29".parse().unwrap();
+        let taken: Vec<Ipv4Addr> = (4..7).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+        assert_eq!(free_address(small, &taken), None);
+    }
+}

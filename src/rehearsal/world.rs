@@ -1,0 +1,60 @@
+//! Where the rehearsal keeps things: a folder on a file system of its own that vanishes with the process, for all that
+//! is pretended, and one on disk for the few files that people use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// How much of a log an error shows.
+const TAIL_LINES: usize = 15;
+
+/// The folders of one rehearsal.
+pub struct World {
+    /// In memory; gone when the rehearsal ends, however it ends.
+    pub inside: PathBuf,
+    /// On disk, `.drawbridge/rehearsal`: ssh_config, known_hosts and the operator's key.
+    pub outside: PathBuf,
+}
+
+impl World {
+    /// Path of the in-memory folder for a rehearsal that keeps its files in `outside`. It depends on nothing else, so
+    /// that the next start can recognise what a killed run has left in the kernel.
+    pub fn inside_path(outside: &Path) -> PathBuf {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        outside.hash(&mut hasher);
+        PathBuf::from(format!("/run/drawbridge-{:016x}", hasher.finish()))
+    }
+
+    /// Creates the in-memory folder. `/run` has to be the rehearsal's own by now.
+    ///
+    /// # Errors
+    /// If a folder cannot be created.
+    pub fn create(outside: &Path) -> Result<World> {
+        let inside = World::inside_path(outside);
+        for folder in [&inside, &outside.to_owned()] {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        Ok(World {
+            inside,
+            outside: outside.to_owned(),
+        })
+    }
+}
+
+/// The last lines of a log, for an error text.
+pub fn log_tail(path: &Path) -> String {
+    let text = match fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => return format!("({} cannot be read: {error})", path.display()),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.len().saturating_sub(TAIL_LINES);
+    if lines.is_empty() {
+        "(empty)".to_owned()
+    } else {
+        lines[first..].join("\n")
+    }
+}

@@ -1,0 +1,140 @@
+//! `drawbridge-host serve` and `migrate`: the server's life from the first bind to the last answer.
+
+use std::{io, net::SocketAddr};
+
+use poem::{Server, listener::TcpAcceptor};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::info;
+
+use crate::{
+    api::{self, Lifecycle},
+    config::Config,
+    db::{ConnectError, Database, migrate},
+};
+
+/// Why the server did not start, or ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Nothing was started.
+    #[error(
+        "cannot listen on {address} (configuration key http.listen): {source}; stop what listens there, or choose another port"
+    )]
+    Listen {
+        /// `http.listen`.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Nothing was started.
+    #[error(transparent)]
+    Database(#[from] ConnectError),
+    /// Requests were answered 503 until now.
+    #[error("the database's schema is not in place")]
+    Migrate(#[from] migrate::MigrateError),
+    /// The operating system failed us.
+    #[error("{doing}")]
+    System {
+        /// What failed.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Serves until SIGTERM or SIGINT, then lets requests under way finish.
+///
+/// It listens at once and migrates beside that, so that `/health` answers while the database is still away; `/ready`
+/// and everything else that needs the database answer 503 until the schema is in place.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let address = config.http.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })?;
+    let system = |doing| move |source| ServeError::System { doing, source };
+    let address = listener
+        .local_addr()
+        .map_err(system("cannot read the own address"))?;
+    let acceptor =
+        TcpAcceptor::from_tokio(listener).map_err(system("cannot accept connections"))?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(system("cannot wait for SIGTERM"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(system("cannot wait for SIGINT"))?;
+
+    if !config.database.is_unix_socket()
+        && config.database.ca_file.is_none()
+        && !is_loopback(&config.database.host)
+    {
+        tracing::warn!(
+            "the connection to the database at {} is not encrypted: set database.ca_file",
+            config.database.address()
+        );
+    }
+    let database = Database::open(&config.database)?;
+    let lifecycle = Lifecycle::default();
+    let app = api::app(&config.http, database.clone(), lifecycle.clone());
+
+    let (report, outcome) = oneshot::channel();
+    // A task of its own: a migration blocks the thread it runs on.
+    let migration = tokio::spawn({
+        let settings = config.database.clone();
+        async move {
+            match migrate::migrate(&settings).await {
+                Ok(_) => database.mark_migrated(),
+                // The receiver is gone only when the server is, which no longer cares.
+                Err(error) => drop(report.send(error)),
+            }
+        }
+    });
+
+    let mut failure = None;
+    let stop = async {
+        let failed = async {
+            match outcome.await {
+                Ok(error) => error,
+                // Migrated: nothing more will come.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let reason = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            error = failed => {
+                failure = Some(error);
+                return;
+            }
+        };
+        lifecycle.stop();
+        info!(
+            reason,
+            "stopping on {reason}: not ready any more, requests under way may finish"
+        );
+        tokio::time::sleep(config.http.shutdown_delay()).await;
+    };
+    info!(%address, "listening on http://{address}");
+    Server::new_with_acceptor(acceptor)
+        .run_with_graceful_shutdown(app, stop, Some(config.http.shutdown_grace()))
+        .await
+        .map_err(system("the server failed"))?;
+    migration.abort();
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,427 @@
+//! The one place that runs terraform.
+//!
+//! Every call has a time limit, passes Ctrl-C on, shows terraform's lines as they come and counts the seconds, so that
+//! a command can say how long it waited for terraform apart from its own work.
+
+mod child;
+mod deployment;
+mod error;
+mod place;
+mod ui;
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use self::child::{Line, Run};
+#[cfg(test)]
+pub(crate) use self::deployment::tests;
+pub use self::deployment::{Bastion, Deployment, Instance, LoadBalancer, NatGateway};
+pub use self::error::TerraformError;
+pub use self::place::{
+    CliConfig, DIRECTORY_VARIABLE, MIRROR_VARIABLE, cli_config, directory, executable,
+    mirror_config,
+};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+
+/// `output` and `state pull` read the state and nothing else; a remote state over a slow line takes seconds.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+/// `init` may download the AWS provider, about 150 MB packed.
+const INIT_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// A plan of this topology takes 6-9 s; throttled API calls stretch it.
+const PLAN_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// An apply takes 86-98 s; a replaced database volume or load balancer takes several minutes on AWS.
+const APPLY_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// How an environment variable differs from our own for terraform.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Set(OsString),
+    Remove,
+}
+
+/// One resource a plan wants to change. Resources it leaves alone and data it only reads are not listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedChange {
+    /// Terraform address, e.g. `aws_nat_gateway.nat[0]`.
+    pub address: String,
+    /// Resource type, e.g. `aws_nat_gateway`.
+    pub kind: String,
+    /// Terraform's word: `create`, `update`, `delete`, `replace`, `move`, `import`, `remove`.
+    pub action: String,
+}
+
+/// A plan with the file that holds it. The file may contain what the state contains, so it lives in a folder only the
+/// user can read and goes with this value.
+#[derive(Debug)]
+pub struct Plan {
+    /// What it wants to change.
+    pub changes: Vec<PlannedChange>,
+    /// Whether it wants nothing at all, outputs included (`-detailed-exitcode` 0).
+    pub is_empty: bool,
+    file: PathBuf,
+    _folder: TempDir,
+}
+
+/// Terraform in one directory. Cheap to clone; clones share the count of seconds.
+#[derive(Clone, Debug)]
+pub struct Terraform {
+    binary: PathBuf,
+    directory: PathBuf,
+    environment: Vec<(OsString, Change)>,
+    progress: Progress,
+    interrupt: Interrupt,
+    spent: Arc<Mutex<Duration>>,
+    // Holds the generated CLI configuration for as long as terraform may be run.
+    _scratch: Option<Arc<TempDir>>,
+}
+
+impl Terraform {
+    /// Terraform from the `PATH` in `given`, or in `terraform/` of the current folder or the nearest one above it.
+    /// Callers pass `--terraform-dir` / [`DIRECTORY_VARIABLE`] as `given` (clap reads both).
+    ///
+    /// # Errors
+    /// When either cannot be found.
+    pub fn find(given: Option<&Path>) -> Result<Self, TerraformError> {
+        let binary = executable("terraform", env::var_os("PATH").as_deref())
+            .ok_or(TerraformError::NotInstalled)?;
+        let here = env::current_dir().map_err(TerraformError::Scratch)?;
+        Self::new(binary, directory(given, &here)?)
+    }
+
+    /// This executable in this directory (absolute, with `*.tf` files).
+    ///
+    /// # Errors
+    /// When the generated CLI configuration cannot be written.
+    pub fn new(binary: PathBuf, directory: PathBuf) -> Result<Self, TerraformError> {
+        let set = |name: &str, value: &OsStr| (OsString::from(name), Change::Set(value.to_owned()));
+        let mut environment = vec![
+            set("TF_IN_AUTOMATION", OsStr::new("1")),
+            set("TF_INPUT", OsStr::new("0")),
+            set("CHECKPOINT_DISABLE", OsStr::new("1")),
+            // Arguments of the user's shell would change what a plan means here.
+            ("TF_CLI_ARGS".into(), Change::Remove),
+            ("TF_CLI_ARGS_plan".into(), Change::Remove),
+            ("TF_CLI_ARGS_apply".into(), Change::Remove),
+        ];
+        let mut scratch = None;
+        match cli_config() {
+            CliConfig::Keep => {}
+            CliConfig::Remove => environment.push(("TF_CLI_CONFIG_FILE".into(), Change::Remove)),
+            CliConfig::Generate(text) => {
+                let folder = TempDir::with_prefix("drawbridge-terraform-")
+                    .map_err(TerraformError::Scratch)?;
+                let file = folder.path().join("cli.tfrc");
+                fs::write(&file, text).map_err(TerraformError::Scratch)?;
+                environment.push(set("TF_CLI_CONFIG_FILE", file.as_os_str()));
+                scratch = Some(Arc::new(folder));
+            }
+        }
+        Ok(Self {
+            binary,
+            directory,
+            environment,
+            progress: Progress::quiet(),
+            interrupt: Interrupt::never(),
+            spent: Arc::default(),
+            _scratch: scratch,
+        })
+    }
+
+    /// Shows terraform's lines there.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Passes these signals on. Terraform runs in a process group of its own, so without this a Ctrl-C on the terminal
+    /// does not reach it.
+    #[must_use]
+    pub fn with_interrupt(mut self, interrupt: Interrupt) -> Self {
+        self.interrupt = interrupt;
+        self
+    }
+
+    /// Sets an environment variable for terraform alone, e.g. `AWS_ENDPOINT_URL` or `TF_VAR_name`.
+    #[must_use]
+    pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment
+            .push((name.into(), Change::Set(value.into())));
+        self
+    }
+
+    /// The terraform directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Time spent waiting for terraform so far, by this value and its clones.
+    #[must_use]
+    pub fn spent(&self) -> Duration {
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `terraform init` without upgrading providers.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run.
+    pub async fn init(&self) -> Result<(), TerraformError> {
+        self.run(&["init", "-no-color", "-input=false"], INIT_LIMIT, &[0])
+            .await
+            .map(drop)
+    }
+
+    /// The output `deployment`.
+    ///
+    /// # Errors
+    /// [`TerraformError::NotApplied`] without one, [`TerraformError::BadOutput`] for one of another shape.
+    pub async fn deployment(&self) -> Result<Deployment, TerraformError> {
+        let directory = || self.directory.clone();
+        match self
+            .read(&["output", "-no-color", "-json", "deployment"])
+            .await
+        {
+            Ok(json) => Deployment::parse(&json).map_err(|problem| TerraformError::BadOutput {
+                problem,
+                directory: directory(),
+            }),
+            // Terraform's only sign is its text; it has been the same since 0.12.
+            Err(TerraformError::Failed { message, .. })
+                if message.contains("\"deployment\" not found") =>
+            {
+                Err(TerraformError::NotApplied {
+                    directory: directory(),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The state as terraform keeps it: JSON, format version 4.
+    ///
+    /// # Errors
+    /// [`TerraformError::NotApplied`] when there is none.
+    pub async fn state_pull(&self) -> Result<String, TerraformError> {
+        let state = self.read(&["state", "pull"]).await?;
+        if state.trim().is_empty() {
+            return Err(TerraformError::NotApplied {
+                directory: self.directory.clone(),
+            });
+        }
+        Ok(state)
+    }
+
+    /// Plans with these variables on top of the files (`("nat_gateway", "false")`), and keeps the plan for
+    /// [`Terraform::apply`]. Changes nothing.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run.
+    pub async fn plan(&self, variables: &[(&str, &str)]) -> Result<Plan, TerraformError> {
+        let folder = TempDir::with_prefix("drawbridge-plan-").map_err(TerraformError::Scratch)?;
+        let file = folder.path().join("plan");
+        let mut arguments: Vec<OsString> = [
+            "plan",
+            "-json",
+            "-input=false",
+            "-detailed-exitcode",
+            "-lock-timeout=30s",
+        ]
+        .map(OsString::from)
+        .into();
+        let mut out = OsString::from("-out=");
+        out.push(&file);
+        arguments.push(out);
+        arguments.extend(
+            variables
+                .iter()
+                .map(|(name, value)| format!("-var={name}={value}").into()),
+        );
+        let (code, said) = self.run(&arguments, PLAN_LIMIT, &[0, 2]).await?;
+        let changes = said
+            .planned
+            .into_iter()
+            .filter(|change| change.action != "read" && change.action != "noop");
+        Ok(Plan {
+            changes: changes.collect(),
+            is_empty: code == 0,
+            file,
+            _folder: folder,
+        })
+    }
+
+    /// Applies exactly this plan. Terraform refuses it when the state has changed since.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run; the state then says how far it came.
+    pub async fn apply(&self, plan: &Plan) -> Result<(), TerraformError> {
+        let arguments = ["apply", "-json", "-input=false", "-lock-timeout=30s"].map(OsString::from);
+        let arguments: Vec<_> = arguments
+            .into_iter()
+            .chain([plan.file.clone().into_os_string()])
+            .collect();
+        self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
+    }
+
+    /// Plans and applies everything without asking.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run; the state then says how far it came.
+    pub async fn apply_everything(&self) -> Result<(), TerraformError> {
+        let arguments = [
+            "apply",
+            "-json",
+            "-input=false",
+            "-auto-approve",
+            "-lock-timeout=30s",
+        ];
+        self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
+    }
+
+    /// Destroys everything without asking.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run; the state then says how far it came.
+    pub async fn destroy_everything(&self) -> Result<(), TerraformError> {
+        let arguments = [
+            "destroy",
+            "-json",
+            "-input=false",
+            "-auto-approve",
+            "-lock-timeout=30s",
+        ];
+        self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
+    }
+
+    /// Runs a command whose stdout is the answer.
+    async fn read(&self, arguments: &[&str]) -> Result<String, TerraformError> {
+        let mut answer = String::new();
+        let mut errors = Vec::new();
+        let code = self
+            .follow(arguments, READ_LIMIT, |line| match line {
+                Line::Out(text) => {
+                    answer.push_str(&text);
+                    answer.push('\n');
+                    None
+                }
+                Line::Err(text) => {
+                    errors.push(text.clone());
+                    Some(text)
+                }
+            })
+            .await?;
+        if code == 0 {
+            Ok(answer)
+        } else {
+            Err(failed(arguments, errors))
+        }
+    }
+
+    /// Runs a command that talks, plainly or in `-json` lines.
+    async fn run(
+        &self,
+        arguments: &[impl AsRef<OsStr>],
+        limit: Duration,
+        good: &[i32],
+    ) -> Result<(i32, Said), TerraformError> {
+        let mut said = Said::default();
+        let code = self
+            .follow(arguments, limit, |line| {
+                let text = said.hear(line)?;
+                self.progress.line(&text);
+                Some(text)
+            })
+            .await?;
+        if good.contains(&code) {
+            Ok((code, said))
+        } else {
+            Err(failed(arguments, said.errors))
+        }
+    }
+
+    async fn follow(
+        &self,
+        arguments: &[impl AsRef<OsStr>],
+        limit: Duration,
+        each: impl FnMut(Line) -> Option<String>,
+    ) -> Result<i32, TerraformError> {
+        let run = Run {
+            binary: &self.binary,
+            directory: &self.directory,
+            environment: &self.environment,
+            arguments: arguments
+                .iter()
+                .map(|argument| argument.as_ref().to_owned())
+                .collect(),
+            limit,
+        };
+        let start = Instant::now();
+        let ended = run.follow(&self.interrupt, each).await;
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner) += start.elapsed();
+        // No code means a signal: a failure like any other, but never 0.
+        Ok(ended?.code().unwrap_or(-1))
+    }
+}
+
+/// What a talking run said.
+#[derive(Default)]
+struct Said {
+    planned: Vec<PlannedChange>,
+    errors: Vec<String>,
+}
+
+impl Said {
+    /// Takes a line in; returns what is worth showing.
+    fn hear(&mut self, line: Line) -> Option<String> {
+        let text = match line {
+            Line::Err(text) => {
+                self.errors.push(text.clone());
+                text
+            }
+            Line::Out(text) => match ui::read(&text) {
+                ui::Message::Planned(change) => {
+                    let text = format!("{}: plan to {}", change.address, change.action);
+                    self.planned.push(change);
+                    text
+                }
+                ui::Message::Error(text) => {
+                    self.errors.push(text.clone());
+                    text
+                }
+                ui::Message::Noise => return None,
+                ui::Message::Said(text) => text,
+            },
+        };
+        let text = text.trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+fn failed(arguments: &[impl AsRef<OsStr>], errors: Vec<String>) -> TerraformError {
+    /// Terraform frames its errors; more than this many characters of them helps nobody.
+    const MOST: usize = 2000;
+    let frame = |character: char| character.is_whitespace() || "│╷╵".contains(character);
+    let lines: Vec<_> = errors
+        .iter()
+        .map(|line| line.trim_matches(frame))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let message: String = lines.join(" ").chars().take(MOST).collect();
+    let command = arguments
+        .first()
+        .map(|word| word.as_ref().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let message = if message.is_empty() {
+        "it gave no reason".to_owned()
+    } else {
+        message
+    };
+    TerraformError::Failed { command, message }
+}

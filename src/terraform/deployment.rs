@@ -1,0 +1,169 @@
+//! Terraform's output `deployment`: the one object by which the CLI knows what stands.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What terraform's state says stands. Additional fields are ignored, so that people may extend the output for
+/// themselves; a missing or mistyped field is an error that names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Terraform variable `name`, e.g. `drawbridge`; prefix of every SSM parameter.
+    pub name: String,
+    /// AWS region, e.g. `ap-south-1`.
+    pub region: String,
+    /// `vpc-…`
+    pub vpc_id: String,
+    /// The jump host.
+    pub bastion: Bastion,
+    /// The host that runs the API.
+    pub backend: Instance,
+    /// The host that runs Postgres.
+    pub database: Instance,
+    /// The public entrance.
+    pub load_balancer: LoadBalancer,
+    /// The window's gateway as the state knows it; `None` when the window is closed.
+    pub nat_gateway: Option<NatGateway>,
+}
+
+/// A private host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// `i-…`; changes when the host is replaced.
+    pub instance_id: String,
+    /// IPv4 address inside the VPC.
+    pub private_ip: String,
+    /// `ami-…` it was started from.
+    pub image_id: String,
+}
+
+/// The one host that admins reach directly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bastion {
+    /// `i-…`; changes when the host is replaced.
+    pub instance_id: String,
+    /// IPv4 address inside the VPC.
+    pub private_ip: String,
+    /// IPv4 address in the internet.
+    pub public_ip: String,
+    /// `ami-…` it was started from.
+    pub image_id: String,
+}
+
+/// The load balancer in front of the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadBalancer {
+    /// Name without scheme.
+    pub dns_name: String,
+    /// `http://…` or `https://…`, no slash at the end.
+    pub url: String,
+}
+
+/// The temporary NAT gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatGateway {
+    /// `nat-…`
+    pub id: String,
+    /// Its address in the internet.
+    pub public_ip: String,
+    /// `eipalloc-…` of that address.
+    pub allocation_id: String,
+}
+
+impl Deployment {
+    /// Reads the output's JSON.
+    ///
+    /// # Errors
+    /// A text that names the field and what is wrong with it.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let value: Value =
+            serde_json::from_str(json).map_err(|error| format!("is not JSON ({error})"))?;
+        if !value.is_object() {
+            return Err("is not an object".to_owned());
+        }
+        Ok(Self {
+            name: part(&value, "name")?,
+            region: part(&value, "region")?,
+            vpc_id: part(&value, "vpc_id")?,
+            bastion: part(&value, "bastion")?,
+            backend: part(&value, "backend")?,
+            database: part(&value, "database")?,
+            load_balancer: part(&value, "load_balancer")?,
+            nat_gateway: part(&value, "nat_gateway")?,
+        })
+    }
+}
+
+// Field by field, because serde_json alone says "missing field `public_ip`" without the host it is missing from.
+fn part<T: DeserializeOwned>(value: &Value, field: &str) -> Result<T, String> {
+    let found = value
+        .get(field)
+        .ok_or_else(|| format!("has no field `{field}`"))?;
+    T::deserialize(found)
+        .map_err(|error| format!("has a field `{field}` that does not fit: {error}"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A deployment with an open window, for tests of other modules too.
+    pub(crate) fn sample() -> Deployment {
+        Deployment::parse(&sample_json().to_string()).unwrap()
+    }
+
+    fn sample_json() -> Value {
+        let host =
+            |id: &str, ip: &str| json!({"instance_id": id, "private_ip": ip, "image_id": "ami-1"});
+        json!({
+            "name": "drawbridge", "region": "ap-south-1", "vpc_id": "vpc-1",
+            "bastion": {"instance_id": "i-bastion", "private_ip": "10.20.1.5", "public_ip": "203.0.113.9", "image_id": "ami-1"},
+            "backend": host("i-backend", "10.20.2.5"), "database": host("i-database", "10.20.3.10"),
+            "load_balancer": {"dns_name": "lb.example", "url": "http://lb.example"},
+            "nat_gateway": {"id": "nat-1", "public_ip": "203.0.113.10", "allocation_id": "eipalloc-1"},
+        })
+    }
+
+    #[test]
+    fn a_whole_output_is_read_and_more_fields_do_no_harm() {
+        let mut json = sample_json();
+        json["note"] = json!("mine");
+        json["nat_gateway"] = Value::Null;
+        let deployment = Deployment::parse(&json.to_string()).unwrap();
+        assert_eq!(deployment.database.private_ip, "10.20.3.10");
+        assert_eq!(deployment.nat_gateway, None);
+    }
+
+    #[test]
+    fn a_bad_output_names_the_field() {
+        let broken = |change: fn(&mut Value)| {
+            let mut json = sample_json();
+            change(&mut json);
+            Deployment::parse(&json.to_string()).unwrap_err()
+        };
+        assert!(broken(|json| json["bastion"]["public_ip"] = json!(7)).contains("`bastion`"));
+        assert!(
+            broken(|json| drop(json.as_object_mut().unwrap().remove("nat_gateway")))
+                .contains("no field `nat_gateway`")
+        );
+        let missing = broken(|json| {
+            drop(
+                json["backend"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("private_ip"),
+            )
+        });
+        assert!(
+            missing.contains("`backend`") && missing.contains("`private_ip`"),
+            "{missing}"
+        );
+        assert!(
+            Deployment::parse("[]")
+                .unwrap_err()
+                .contains("not an object")
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! Terraform's machine-readable lines (`-json`), read for three things: what it plans, what it says, what went wrong.
+//! Format: <https://developer.hashicorp.com/terraform/internals/machine-readable-ui>.
+
+use serde::Deserialize;
+
+use super::PlannedChange;
+
+/// What one line means to us.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    /// A resource that the plan wants to change.
+    Planned(PlannedChange),
+    /// Of no interest: what changed by itself since the last run (the plan says what follows from it), output values.
+    Noise,
+    /// An error, summary and detail in one text.
+    Error(String),
+    /// Anything else worth showing.
+    Said(String),
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(rename = "@message", default)]
+    message: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+    change: Option<RawChange>,
+    diagnostic: Option<Diagnostic>,
+}
+
+#[derive(Deserialize)]
+struct RawChange {
+    resource: RawResource,
+    action: String,
+}
+
+#[derive(Deserialize)]
+struct RawResource {
+    addr: String,
+    resource_type: String,
+}
+
+#[derive(Deserialize)]
+struct Diagnostic {
+    severity: String,
+    summary: String,
+    #[serde(default)]
+    detail: String,
+}
+
+/// Reads one line. A line that is not JSON (terraform writes some before it knows its flags) is shown as it is.
+pub(super) fn read(line: &str) -> Message {
+    let Ok(raw) = serde_json::from_str::<Raw>(line) else {
+        return Message::Said(line.to_owned());
+    };
+    match (raw.kind.as_str(), raw.change, raw.diagnostic) {
+        ("planned_change", Some(change), _) => Message::Planned(PlannedChange {
+            address: change.resource.addr,
+            kind: change.resource.resource_type,
+            action: change.action,
+        }),
+        ("outputs" | "resource_drift" | "version", ..) => Message::Noise,
+        ("diagnostic", _, Some(diagnostic)) if diagnostic.severity == "error" => {
+            let detail = diagnostic
+                .detail
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            Message::Error(if detail.is_empty() {
+                diagnostic.summary
+            } else {
+                format!("{}: {detail}", diagnostic.summary)
+            })
+        }
+        _ => Message::Said(raw.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_planned_delete_is_read() {
+        let line = r#"{"@level":"info","@message":"aws_eip.nat[0]: Plan to delete","change":{"resource":{"addr":"aws_eip.nat[0]","module":"","resource_type":"aws_eip","resource_name":"nat","resource_key":0},"action":"delete","reason":"delete_because_count_index"},"type":"planned_change"}"#;
+        let wanted = PlannedChange {
+            address: "aws_eip.nat[0]".into(),
+            kind: "aws_eip".into(),
+            action: "delete".into(),
+        };
+        assert_eq!(read(line), Message::Planned(wanted));
+    }
+
+    #[test]
+    fn an_error_keeps_its_detail_on_one_line_and_a_warning_is_only_said() {
+        let line = r#"{"@message":"Error: x","diagnostic":{"severity":"error","summary":"x","detail":"a\n  b"},"type":"diagnostic"}"#;
+        assert_eq!(read(line), Message::Error("x: a b".into()));
+        let line = r#"{"@message":"Warning: y","diagnostic":{"severity":"warning","summary":"y"},"type":"diagnostic"}"#;
+        assert_eq!(read(line), Message::Said("Warning: y".into()));
+    }
+
+    #[test]
+    fn a_line_that_is_not_json_is_said() {
+        assert_eq!(
+            read("Terraform crashed"),
+            Message::Said("Terraform crashed".into())
+        );
+    }
+}

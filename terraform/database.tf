@@ -1,0 +1,65 @@
+# ─── Database: Postgres on its own volume, in a private subnet ────────────────
+
+locals {
+  # Fixed, so that a replaced database keeps the address the backend knows from its user data.
+  database_address = cidrhost(var.subnet_cidrs.database, 10)
+}
+
+resource "aws_instance" "database" {
+  ami                    = var.images.database
+  instance_type          = var.instance_types.database
+  subnet_id              = aws_subnet.main["database"].id
+  private_ip             = local.database_address
+  vpc_security_group_ids = [aws_security_group.main["database"].id]
+  iam_instance_profile   = aws_iam_instance_profile.host["database"].name
+
+  user_data_base64 = base64encode(jsonencode({
+    name         = var.name
+    role         = "database"
+    region       = var.region
+    admin_keys   = local.admin_keys
+    backend_cidr = var.subnet_cidrs.backend
+    data_volume  = aws_ebs_volume.database.id
+  }))
+
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  root_block_device {
+    volume_type = "gp3"
+    volume_size = var.root_volume_gib
+    encrypted   = true
+    tags        = { Name = "${var.name}-database-root" }
+  }
+
+  tags = { Name = "${var.name}-database" }
+
+  depends_on = [
+    aws_route.private_internet,
+    aws_route_table_association.main,
+    aws_iam_role_policy.host,
+    aws_vpc_security_group_egress_rule.bootstrap,
+  ]
+}
+
+# Outlives the instance: a new image gets the old data.
+resource "aws_ebs_volume" "database" {
+  availability_zone = local.zone.main
+  type              = "gp3"
+  size              = var.database_volume_gib
+  encrypted         = true
+  tags              = { Name = "${var.name}-database" }
+}
+
+resource "aws_volume_attachment" "database" {
+  instance_id = aws_instance.database.id
+  volume_id   = aws_ebs_volume.database.id
+  device_name = "/dev/sdf"
+
+  # Postgres has the volume mounted: detached under it, the detach hangs as busy and the last writes
+  # are at risk. Stopping the instance first ends Postgres in order.
+  stop_instance_before_detaching = true
+}

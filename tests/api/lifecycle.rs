@@ -1,0 +1,145 @@
+use std::{process::Stdio, thread, time::Duration};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    postgres,
+    server::{TestServer, host, wait_for},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_a_request_under_way_finish_and_exits_0() {
+    let database = postgres::shared().database().await;
+    let mut server = TestServer::start(&database.config());
+    let session = database.session().await;
+    session
+        .batch_execute("BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let watch = database.session().await;
+    let answer = thread::scope(|scope| {
+        let request = scope.spawn(|| server.get("/items"));
+        tokio::task::block_in_place(|| {
+            let runtime = tokio::runtime::Handle::current();
+            wait_for("the request to wait for the table", || {
+                let waiting =
+                    "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass";
+                let rows = runtime.block_on(watch.query(waiting, &[])).unwrap();
+                (!rows.is_empty()).then_some(())
+            });
+            server.signal(Signal::SIGTERM);
+            wait_for("the line about SIGTERM", || {
+                server.log().contains("stopping on SIGTERM").then_some(())
+            });
+            wait_for("the closed port", || {
+                std::net::TcpStream::connect(server.address()).err()
+            });
+            runtime.block_on(session.batch_execute("COMMIT")).unwrap();
+        });
+        request.join().unwrap()
+    });
+    assert_eq!(
+        answer.status, 200,
+        "the request under way was cut: {answer:?}"
+    );
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn ready_says_no_as_soon_as_sigterm_arrives_while_requests_are_still_served() {
+    let database = postgres::shared().database().await;
+    let mut server = TestServer::start(&format!(
+        "{}[http]\nshutdown_delay_seconds = 2\n",
+        database.config()
+    ));
+    server.signal(Signal::SIGTERM);
+    wait_for("the line about SIGTERM", || {
+        server.log().contains("stopping on SIGTERM").then_some(())
+    });
+    assert!(server.get("/ready").problem(503).contains("stop"));
+    assert_eq!(server.get("/items").status, 200);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_finish_is_cut_after_the_grace() {
+    let database = postgres::shared().database().await;
+    let mut server = TestServer::start(&format!(
+        "{}[http]\nshutdown_grace_seconds = 1\n",
+        database.config()
+    ));
+    let _half = {
+        use std::io::Write;
+        let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+        stream.write_all(b"GET /items HTTP/1.1\r\nHost:").unwrap();
+        stream
+    };
+    thread::sleep(Duration::from_millis(100));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn serve_gives_up_on_a_database_that_never_answers_and_says_what_it_saw() {
+    let config = "[database]\nhost = \"127.0.0.1\"\nport = 1\nstart_timeout_seconds = 1\n";
+    let mut server = TestServer::start_unready(config);
+    assert_eq!(server.wait().code(), Some(1));
+    wait_for("the reason as a line of the log", || {
+        let events = server.events();
+        let last = events.last()?["message"].as_str()?.to_owned();
+        (last.contains("gave up") && last.contains("Connection refused")).then_some(())
+    });
+}
+
+#[tokio::test]
+async fn migrate_waits_for_the_lock_names_its_holder_and_gives_up() {
+    let database = postgres::shared().database().await;
+    let session = database.session().await;
+    let key = i64::from_be_bytes(*b"drawbrdg");
+    session
+        .query("SELECT pg_advisory_lock($1)", &[&key])
+        .await
+        .unwrap();
+    let (_folder, config) =
+        super::configuration::file(&format!("{}start_timeout_seconds = 1\n", database.config()));
+    let output = host(&config).arg("migrate").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.contains("the migration lock is held by") && text.contains("start_timeout_seconds"),
+        "{text}"
+    );
+
+    session
+        .query("SELECT pg_advisory_unlock($1)", &[&key])
+        .await
+        .unwrap();
+    for count in ["\"count\":1", "\"count\":0"] {
+        let output = host(&config).arg("migrate").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains(count), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn processes_that_migrate_together_migrate_once_and_all_succeed() {
+    let database = postgres::shared().database().await;
+    let (_folder, config) = super::configuration::file(&database.config());
+    let started: Vec<_> = (0..6)
+        .map(|_| {
+            host(&config)
+                .arg("migrate")
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut applied = 0;
+    for process in started {
+        let output = process.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        applied += usize::from(text.contains("\"count\":1"));
+    }
+    assert_eq!(applied, 1);
+}

@@ -1,0 +1,10 @@
+//! The API through the real server and a real Postgres, and `drawbridge dev`.
+
+mod configuration;
+mod database;
+mod dev;
+mod document;
+mod health;
+mod items;
+mod lifecycle;
+mod problems;

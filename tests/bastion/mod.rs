@@ -1,0 +1,5 @@
+//! The way in, against real sshds: one plays the bastion, one the private host behind it.
+
+mod openssh;
+mod session;
+mod sshd;

@@ -1,0 +1,165 @@
+//! Two sshds on 127.0.0.1 with host keys of their own, run by whoever runs the tests, and gone when dropped.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use drawbridge::appliance::Role;
+use drawbridge::bastion::host_keys::Pins;
+use drawbridge::bastion::{Access, Endpoint, Login};
+use drawbridge::terraform::Deployment;
+
+/// Debian's place, and the usual others. sshd must be started by its absolute path.
+const PLACES: [&str; 3] = [
+    "/usr/sbin/sshd",
+    "/usr/bin/sshd",
+    "/run/current-system/sw/bin/sshd",
+];
+
+/// A bastion, a backend behind it, and a user key that both accept.
+pub struct Hosts {
+    pub folder: tempfile::TempDir,
+    bastion: Sshd,
+    backend: Sshd,
+}
+
+struct Sshd {
+    child: Child,
+    port: u16,
+    host_key: String,
+}
+
+impl Hosts {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        generate_key(&folder.path().join("user"));
+        let bastion = Sshd::start(folder.path(), "bastion");
+        let backend = Sshd::start(folder.path(), "backend");
+        Self {
+            folder,
+            bastion,
+            backend,
+        }
+    }
+
+    /// The user key both hosts accept.
+    pub fn user_key(&self) -> PathBuf {
+        self.folder.path().join("user")
+    }
+
+    /// Access as `drawbridge` would have it, keys pinned.
+    pub fn access(&self) -> Access {
+        let mut pins = Pins::default();
+        pins.insert_published(Role::Bastion, "bastion's", &self.bastion.host_key)
+            .unwrap();
+        pins.insert_published(Role::Backend, "backend's", &self.backend.host_key)
+            .unwrap();
+        Access {
+            deployment: deployment(),
+            pins,
+            bastion: Some(Endpoint {
+                host: "127.0.0.1".into(),
+                port: self.bastion.port,
+            }),
+            identity: Some(self.user_key()),
+            login: Login {
+                user: user(),
+                port: self.backend.port,
+            },
+        }
+    }
+
+    /// A host key that belongs to nobody.
+    pub fn other_key(&self) -> String {
+        let path = self.folder.path().join("other");
+        if !path.exists() {
+            generate_key(&path);
+        }
+        public_key(&path)
+    }
+
+    pub fn stop_backend(&mut self) {
+        self.backend.child.kill().unwrap();
+        self.backend.child.wait().unwrap();
+    }
+}
+
+impl Sshd {
+    fn start(folder: &Path, name: &str) -> Self {
+        let key = folder.join(format!("{name}_host_key"));
+        generate_key(&key);
+        // Bound for a moment to find a free port; sshd binds it again.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let config = folder.join(format!("{name}_config"));
+        let text = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
+             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
+             MaxStartups 100\n",
+            key.display(),
+            folder.join("user.pub").display()
+        );
+        fs::write(&config, text).unwrap();
+        // Started by root it wants its privilege separation folder, which a machine that never ran it lacks.
+        let _ = fs::create_dir_all("/run/sshd");
+        let sshd = PLACES.iter().find(|place| Path::new(place).is_file());
+        let mut child = Command::new(sshd.expect("install openssh-server"))
+            .args(["-D", "-e", "-f"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(folder.join(format!("{name}.log"))).unwrap())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let log = || fs::read_to_string(folder.join(format!("{name}.log"))).unwrap();
+            assert!(child.try_wait().unwrap().is_none(), "sshd ended: {}", log());
+            assert!(Instant::now() < end, "sshd does not listen: {}", log());
+            sleep(Duration::from_millis(20));
+        }
+        Self {
+            child,
+            port,
+            host_key: public_key(&key),
+        }
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn generate_key(path: &Path) {
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(path)
+        .status();
+    assert!(made.unwrap().success());
+}
+
+fn public_key(path: &Path) -> String {
+    fs::read_to_string(path.with_extension("pub")).unwrap()
+}
+
+fn user() -> String {
+    let output = Command::new("id").arg("-un").output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn deployment() -> Deployment {
+    let host = r#"{"instance_id":"i-1","private_ip":"127.0.0.1","public_ip":"127.0.0.1","image_id":"ami-1"}"#;
+    let json = format!(
+        r#"{{"name":"drawbridge","region":"ap-south-1","vpc_id":"vpc-1","bastion":{host},"backend":{host},"database":{host},
+        "load_balancer":{{"dns_name":"lb","url":"http://lb"}},"nat_gateway":null}}"#
+    );
+    Deployment::parse(&json).unwrap()
+}

@@ -1,0 +1,6 @@
+//! First boot against real things: Postgres, ext4 on a loop device, systemd-creds, ssh-keygen, and moto's SSM.
+
+mod imds;
+mod metadata;
+mod scenarios;
+mod world;

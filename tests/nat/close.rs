@@ -1,0 +1,319 @@
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::stage::{Ended, Stage};
+
+const OPEN: &str = "{\"nat_gateway\": true}\n";
+const CLOSED: &str = "{\"nat_gateway\": false}\n";
+
+fn interrupt(child: &std::process::Child) {
+    let sent = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+fn appears(stage: &Stage, name: &str) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !stage.path().join(name).exists() {
+        assert!(Instant::now() < end, "{name} did not appear");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn close_refuses_until_both_hosts_are_complete_and_names_the_step() {
+    let stage = Stage::open();
+    stage.report("database", "i-database", "volume");
+    stage.parameter("hosts/backend/bootstrap", "pending");
+    let ended = stage.nat(&["close"]);
+    assert_eq!(ended.status, 3, "{ended:?}");
+    assert!(
+        ended
+            .stdout
+            .contains("database (i-database) stands at step volume"),
+        "{ended:?}"
+    );
+    assert!(
+        ended
+            .stdout
+            .contains("backend (i-backend) has not reported yet"),
+        "{ended:?}"
+    );
+    assert_eq!(
+        (stage.position_now().as_str(), stage.calls()),
+        (OPEN, vec!["output".to_owned()])
+    );
+}
+
+#[test]
+fn a_replaced_instances_report_does_not_count() {
+    let stage = Stage::open();
+    stage.report("backend", "i-before", "complete");
+    let ended = stage.nat(&["close", "--json"]);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(ended.status, 3);
+    assert_eq!(
+        (&report["outcome"], &report["waiting"][0]["host"]),
+        (&"not-ready".into(), &"backend".into())
+    );
+    assert!(
+        report["waiting"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("i-before"),
+        "{report}"
+    );
+}
+
+#[test]
+fn close_refuses_a_plan_that_wants_more_than_the_window() {
+    let stage = Stage::open();
+    stage.plan(&[
+        ("aws_nat_gateway.main[0]", "delete"),
+        ("aws_instance.backend", "replace"),
+        ("aws_lb.main", "update"),
+    ]);
+    let ended = stage.nat(&["close"]);
+    assert_eq!(ended.status, 4, "{ended:?}");
+    assert!(
+        ended
+            .stdout
+            .contains("replace aws_instance.backend, update aws_lb.main"),
+        "{ended:?}"
+    );
+    assert_eq!(stage.position_now(), OPEN);
+    assert!(!stage.calls().contains(&"apply".to_owned()));
+}
+
+#[test]
+fn a_gateway_of_somebody_else_is_named_and_nothing_is_touched() {
+    let stage = Stage::open();
+    stage.gateways(&[("nat-1", "available", true), ("nat-9", "available", false)]);
+    let ended = stage.nat(&["close", "--force"]);
+    assert_eq!(ended.status, 4, "{ended:?}");
+    assert!(ended.stdout.contains("nat-9"), "{ended:?}");
+    assert_eq!(stage.calls(), ["output"]);
+}
+
+#[test]
+fn closing_what_is_closed_says_so_and_does_nothing() {
+    let stage = Stage::closed();
+    let ended = stage.nat(&["close"]);
+    assert_eq!(ended.status, 0, "{ended:?}");
+    assert!(ended.stdout.contains("closed already"), "{ended:?}");
+    assert_eq!(stage.calls(), ["output"]);
+    let status: Value = serde_json::from_str(&stage.nat(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&status["window"], &status["position"], &status["next"]),
+        (&"closed".into(), &"closed".into(), &Value::Null)
+    );
+}
+
+#[test]
+fn a_malformed_position_file_is_one_clear_line() {
+    let stage = Stage::open();
+    stage.position("{\"nat_gatway\": true}");
+    for command in ["close", "status"] {
+        let ended = stage.nat(&[command]);
+        assert_eq!(ended.status, 1, "{ended:?}");
+        let line = ended.stderr.lines().last().unwrap();
+        assert!(
+            line.contains("nat.auto.tfvars.json")
+                && line.contains("nat_gatway")
+                && line.contains("{\"nat_gateway\": false}"),
+            "{line}"
+        );
+    }
+    assert!(
+        stage.calls().is_empty(),
+        "terraform was asked before the file was read"
+    );
+}
+
+/// Everything but the way in is there, so all proofs hold but the two that need it.
+fn assert_closed_but_for_ssh(ended: &Ended, stage: &Stage) {
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        (ended.status, &report["outcome"]),
+        (5, &"unproven".into()),
+        "{ended:?}"
+    );
+    let holds = |proof: &Value| {
+        (
+            proof["claim"].as_str().unwrap().to_owned(),
+            proof["holds"].as_bool().unwrap(),
+        )
+    };
+    let proofs: Vec<_> = report["proofs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(holds)
+        .collect();
+    let wanted = [
+        ("nat-gateway-gone", true),
+        ("address-released", true),
+        ("plan-empty", true),
+        ("api-ready", true),
+        ("no-egress-backend", false),
+        ("no-egress-database", false),
+    ];
+    assert_eq!(
+        proofs,
+        wanted.map(|(claim, holds)| (claim.to_owned(), holds))
+    );
+    assert_eq!(report["window"]["seconds"], 5400);
+    // Two started hours of gateway and address in ap-south-1.
+    assert_eq!(report["window"]["cost"]["usd_micros"], 122_000);
+    assert_eq!(stage.position_now(), CLOSED);
+}
+
+#[test]
+fn what_could_not_be_proven_is_not_called_closed_and_the_rest_is() {
+    let stage = Stage::open();
+    let ended = stage.nat(&["close", "--json"]);
+    assert_closed_but_for_ssh(&ended, &stage);
+    assert_eq!(stage.calls(), ["output", "plan", "apply", "plan"]);
+    assert_eq!(stage.nat(&["close"]).status, 0, "now it is closed");
+}
+
+#[test]
+fn an_apply_that_fails_can_be_run_again() {
+    let stage = Stage::open();
+    stage.put("apply-fails", "");
+    let ended = stage.nat(&["close"]);
+    assert_eq!(ended.status, 1, "{ended:?}");
+    let line = ended.stderr.lines().last().unwrap();
+    assert!(
+        line.contains("run `drawbridge nat close` again") && line.contains("no such luck"),
+        "{line}"
+    );
+    std::fs::remove_file(stage.path().join("apply-fails")).unwrap();
+    assert_closed_but_for_ssh(&stage.nat(&["close", "--json"]), &stage);
+}
+
+#[test]
+fn an_interrupt_reaches_terraform_once_and_the_next_run_goes_on() {
+    let stage = Stage::open();
+    stage.put("apply-hangs", "");
+    let child = stage.drawbridge(&["nat", "close"]).spawn().unwrap();
+    appears(&stage, "started");
+    interrupt(&child);
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.status, 130, "{ended:?}");
+    assert!(
+        stage.path().join("interrupted").exists(),
+        "terraform was not told"
+    );
+    std::fs::remove_file(stage.path().join("apply-hangs")).unwrap();
+    assert_closed_but_for_ssh(&stage.nat(&["close", "--json"]), &stage);
+}
+
+#[test]
+fn wait_goes_on_as_soon_as_the_hosts_are_complete() {
+    let stage = Stage::open();
+    stage.report("backend", "i-backend", "seal");
+    let child = stage
+        .drawbridge(&["nat", "close", "--wait", "--json"])
+        .spawn()
+        .unwrap();
+    sleep(Duration::from_secs(3));
+    assert_eq!(stage.calls(), ["output"], "it did not wait");
+    stage.report("backend", "i-backend", "complete");
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert!(
+        ended
+            .stderr
+            .contains("backend (i-backend) stands at step seal"),
+        "{ended:?}"
+    );
+    assert_closed_but_for_ssh(&ended, &stage);
+}
+
+#[test]
+fn waiting_ends_at_its_limit_and_at_an_interrupt_with_nothing_changed() {
+    let stage = Stage::open();
+    stage.report("backend", "i-backend", "seal");
+    assert_eq!(
+        stage.nat(&["close", "--wait", "--wait-limit", "1s"]).status,
+        3
+    );
+    let child = stage
+        .drawbridge(&["nat", "close", "--wait"])
+        .spawn()
+        .unwrap();
+    sleep(Duration::from_secs(2));
+    interrupt(&child);
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.status, 130, "{ended:?}");
+    assert_eq!(stage.position_now(), OPEN);
+}
+
+#[test]
+fn missing_parameters_and_expired_credentials_are_one_line_with_a_remedy() {
+    let stage = Stage::open();
+    stage.put(
+        "bin/aws",
+        "#!/bin/sh\necho 'An error occurred (ExpiredToken) when calling' >&2; exit 254\n",
+    );
+    let ended = stage.nat(&["close"]);
+    assert_eq!(ended.status, 1, "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .lines()
+            .last()
+            .unwrap()
+            .contains("expired (`aws sso login`"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn the_script_runs_the_same_command() {
+    let stage = Stage::closed();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/destroy-nat.sh");
+    let mut command = stage.drawbridge(&[]);
+    let environment: Vec<_> = command
+        .get_envs()
+        .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)))
+        .collect();
+    command = std::process::Command::new(script);
+    for (name, value) in environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+        .env("DRAWBRIDGE_BIN", env!("CARGO_BIN_EXE_drawbridge"))
+        .current_dir(stage.path());
+    let ended = Ended::from(command.output().unwrap());
+    assert_eq!(ended.status, 0, "{ended:?}");
+    assert!(ended.stdout.contains("closed already"), "{ended:?}");
+}
+
+#[test]
+fn the_windows_resources_are_exactly_those_that_nat_tf_makes_by_the_variable() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/terraform/nat.tf");
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut found = Vec::new();
+    for block in text.split("\nresource \"").skip(1) {
+        let mut words = block.split('"');
+        let (kind, name) = (words.next().unwrap(), words.nth(1).unwrap());
+        let counted = block
+            .lines()
+            .any(|line| line.trim_start().starts_with("count") && line.contains("var.nat_gateway"));
+        if counted {
+            found.push(format!("{kind}.{name}[0]"));
+        }
+    }
+    let mut known = drawbridge::nat::window::RESOURCES.map(str::to_owned);
+    found.sort();
+    known.sort();
+    assert_eq!(found, known);
+}

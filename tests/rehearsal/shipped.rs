@@ -1,0 +1,60 @@
+use super::stage::Stage;
+use crate::support::repository;
+use std::fs;
+
+/// Proofs without which a rehearsal would prove less than it promises.
+const PROMISED: [&str; 30] = [
+    "terraform apply",
+    "backend has no public address",
+    "database has no public address",
+    "backend's subnet is private",
+    "database's subnet is private",
+    "instance metadata needs a session token (IMDSv2)",
+    "destroy-nat.sh refuses before the bootstrap is complete",
+    "nothing was changed",
+    "backend has bootstrapped",
+    "database has bootstrapped",
+    "internet → alb-1a: GET /docs",
+    "internet → alb-1a: POST and GET /items",
+    "internet → alb-1b: POST and GET /items",
+    "backend → the AWS API",
+    "database → the AWS API",
+    "the AWS API sees private hosts only behind the NAT gateway",
+    "ssh to backend through the bastion",
+    "ssh to database through the bastion",
+    "a database with another host key is refused",
+    "bastion → database:22",
+    "nothing but flows.json gets through",
+    "the database password is in no state, user data, log or argument",
+    "destroy-nat.sh closes the window",
+    "destroy-nat.sh: nat-gateway-gone",
+    "destroy-nat.sh: address-released",
+    "destroy-nat.sh: plan-empty",
+    "gateway, address, route and schedule are gone from the state",
+    "backend has no way out",
+    "database has no way out",
+    "backend's bootstrap is complete without the internet",
+];
+
+#[test]
+fn every_proof_holds_on_the_shipped_terraform() {
+    let stage = Stage::new();
+    let position = repository().join("terraform/nat.auto.tfvars.json");
+    let before = fs::read_to_string(&position).unwrap();
+    let ended = stage.rehearse();
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(ended.report["held"], true);
+    for name in PROMISED {
+        assert!(ended.held(name), "{name}");
+    }
+    // The copy is rehearsed, not the repository's own files, and not even the copy is written to.
+    assert_eq!(fs::read_to_string(&position).unwrap(), before);
+    assert!(!stage.terraform().join("terraform.tfstate").exists());
+    let own = ended.report["seconds"].as_f64().unwrap()
+        - ended.report["terraform_seconds"].as_f64().unwrap();
+    println!(
+        "{} proofs; {own:.1} s of its own, {:.1} s of waiting for terraform",
+        ended.proofs().len(),
+        ended.report["terraform_seconds"].as_f64().unwrap()
+    );
+}

@@ -1,0 +1,138 @@
+//! The AWS emulator of the rehearsal, one per test.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Outcome, REGION, Running, eventually, repository, run, without_cloud_settings};
+
+/// Calls one operation of an AWS service and prints the answer as JSON. moto brings boto3 along, so
+/// this works wherever the emulator does; the `aws` command need not be there.
+const CALL: &str = "
+import boto3, json, sys
+service, operation, parameters = sys.argv[1:]
+answer = getattr(boto3.client(service), operation)(**json.loads(parameters))
+answer.pop('ResponseMetadata', None)
+print(json.dumps(answer, default=str))
+";
+
+/// Our AWS emulator on a port of its own, ended on drop.
+pub struct Emulator {
+    _process: Running,
+    python: PathBuf,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Emulator {
+    /// Starts one on 127.0.0.1 and waits until it answers.
+    pub fn start() -> Self {
+        let python = python();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("emulator.log");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a free port")
+            .port();
+        let file = File::create(&log).expect("the emulator's log");
+        let mut command = Command::new(&python);
+        without_cloud_settings(&mut command)
+            .arg(repository().join("src/rehearsal/emulator.py"))
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("the log, once more"))
+            .stderr(file);
+        let mut process = Running(
+            command
+                .spawn()
+                .unwrap_or_else(|e| panic!("{command:?}: {e}")),
+        );
+        eventually(Duration::from_secs(60), "the emulator", || {
+            if let Some(status) = process.0.try_wait().expect("the emulator's status") {
+                panic!(
+                    "the emulator ended with {status}:\n{}",
+                    fs::read_to_string(&log).unwrap_or_default()
+                );
+            }
+            TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string())
+        });
+        Self {
+            _process: process,
+            python,
+            port,
+            folder,
+        }
+    }
+
+    /// A command whose AWS is this emulator, and which finds nothing of the user's own AWS settings.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        without_cloud_settings(&mut command)
+            // By number: with a name the SDKs would ask for bucket.localhost.
+            .env(
+                "AWS_ENDPOINT_URL",
+                format!("http://127.0.0.1:{}", self.port),
+            )
+            .env("AWS_ACCESS_KEY_ID", "testing")
+            .env("AWS_SECRET_ACCESS_KEY", "testing")
+            .env("AWS_REGION", REGION)
+            .env("AWS_DEFAULT_REGION", REGION)
+            .env("NO_PROXY", "127.0.0.1");
+        command
+    }
+
+    /// Calls one operation: `call("ec2", "describe_vpcs", &json!({}))`. Fails as boto3 does.
+    pub fn call(&self, service: &str, operation: &str, parameters: &Value) -> Outcome {
+        let mut call = self.command(&self.python);
+        call.args(["-c", CALL, service, operation, &parameters.to_string()]);
+        run(&mut call, Duration::from_secs(60))
+    }
+
+    /// What the pretended AWS answers to one operation.
+    pub fn aws(&self, service: &str, operation: &str, parameters: Value) -> Value {
+        let said = self
+            .call(service, operation, &parameters)
+            .expect_success(&format!("{service} {operation} {parameters}"));
+        serde_json::from_str(&said)
+            .unwrap_or_else(|e| panic!("{service} {operation} answered {said}: {e}"))
+    }
+
+    /// Registers an image as publishing one would, and gives its id.
+    pub fn image(&self, name: &str) -> String {
+        let image = self.aws(
+            "ec2",
+            "register_image",
+            json!({"Name": name, "RootDeviceName": "/dev/xvda"}),
+        );
+        image["ImageId"].as_str().expect("an image id").to_owned()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("emulator.log")).expect("the emulator's log")
+    }
+}
+
+/// A Python that can run the emulator: the one `scripts/rehearse` installs, or the machine's.
+fn python() -> PathBuf {
+    let candidates = [
+        repository().join(".drawbridge/venv/bin/python"),
+        PathBuf::from("python3"),
+    ];
+    let works = |python: &PathBuf| {
+        let mut probe = Command::new(python);
+        probe
+            .args(["-c", "import moto.server, boto3, flask"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    };
+    candidates.into_iter().find(works).expect(
+        "no Python here can import moto: python3 -m venv .drawbridge/venv && .drawbridge/venv/bin/pip install 'moto[server]==5.2.1'",
+    )
+}

@@ -1,0 +1,130 @@
+//! What several tests need: a Postgres, a server, the AWS emulator, and a terraform that talks to it.
+
+mod emulator;
+pub mod postgres;
+pub mod server;
+mod stack;
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use emulator::Emulator;
+pub use stack::Stack;
+
+/// The region everything is pretended in: the default of `terraform/`.
+pub const REGION: &str = "ap-south-1";
+
+/// What a command said, on both streams together, and how it ended.
+pub struct Outcome {
+    /// The exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub text: String,
+}
+
+impl Outcome {
+    /// The text on one line. Terraform wraps messages at 78 columns and draws a frame around them.
+    pub fn one_line(&self) -> String {
+        self.text
+            .replace(['│', '╷', '╵'], " ")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// The text, if the command ended with 0; fails the test with it otherwise.
+    pub fn expect_success(self, what: &str) -> String {
+        assert_eq!(self.code, Some(0), "{what} failed:\n{}", self.text);
+        self.text
+    }
+}
+
+/// Asks `look` every 50 ms until it answers, for at most `limit`; then fails with the last thing seen.
+pub fn eventually<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T, String>,
+) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(
+                Instant::now() < end,
+                "{what}: not within {limit:?}; last seen: {seen}"
+            ),
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Runs `command` for at most `limit`; one that takes longer is killed and fails the test.
+pub fn run(command: &mut Command, limit: Duration) -> Outcome {
+    let mut output = tempfile::tempfile().expect("a temporary file");
+    let stream = || Stdio::from(output.try_clone().expect("the output file, once more"));
+    let (out, err) = (stream(), stream());
+    let mut child = Running(
+        command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}")),
+    );
+    let status = eventually(limit, &format!("the end of {command:?}"), || {
+        child
+            .0
+            .try_wait()
+            .expect("the child's status")
+            .ok_or_else(|| "still running".to_owned())
+    });
+    let mut text = Vec::new();
+    output
+        .seek(SeekFrom::Start(0))
+        .expect("the output's beginning");
+    output.read_to_end(&mut text).expect("the output");
+    Outcome {
+        code: status.code(),
+        text: String::from_utf8_lossy(&text).into_owned(),
+    }
+}
+
+/// A child that does not outlive the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only if it has ended already, which is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The text of a JSON string; empty for anything else.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Where this repository is checked out.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Clears what could lead a command to somebody's real AWS account, or to their terraform settings.
+fn without_cloud_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("AWS_") || shown.starts_with("TF_") || shown.starts_with("MOTO_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+}

@@ -1,0 +1,161 @@
+//! A copy of `terraform/`, and a terraform that applies it to the emulator.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Emulator, Outcome, repository, run, text};
+
+/// A copy of `terraform/` with a state of its own.
+pub struct Stack<'a> {
+    emulator: &'a Emulator,
+    folder: TempDir,
+}
+
+impl<'a> Stack<'a> {
+    /// Copies `terraform/`, publishes images, chooses an administrator, and runs `terraform init`.
+    pub fn new(emulator: &'a Emulator, admin_key: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for entry in fs::read_dir(repository().join("terraform")).expect("terraform/") {
+            let path = entry.expect("an entry of terraform/").path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .expect("a readable file name")
+                .to_owned();
+            // Not what somebody's own apply left there: state, images, other variables.
+            let ours = name.ends_with(".tf")
+                || name == "flows.json"
+                || name == "nat.auto.tfvars.json"
+                || name == ".terraform.lock.hcl";
+            if ours {
+                fs::copy(&path, folder.path().join(name)).expect("a copy");
+            }
+        }
+        let stack = Self { emulator, folder };
+        let images: Value = ["bastion", "backend", "database"]
+            .map(|role| (role.to_owned(), Value::from(emulator.image(role))))
+            .into_iter()
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        stack.write(
+            "images.auto.tfvars.json",
+            &json!({ "images": images }).to_string(),
+        );
+        stack.write(
+            "test.auto.tfvars.json",
+            &json!({"admin_cidrs": ["203.0.113.0/24"], "admin_ssh_keys": {"alice": admin_key}})
+                .to_string(),
+        );
+        stack
+            .terraform(&["init", "-lockfile=readonly"])
+            .expect_success("terraform init with the committed lock");
+        stack
+    }
+
+    /// The file `name` of this copy.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes one file of this copy.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+
+    /// Runs terraform here: at most ten minutes, twice the slowest apply seen on a busy machine with two cores.
+    pub fn terraform(&self, arguments: &[&str]) -> Outcome {
+        let mut command = self.emulator.command("terraform");
+        let (subcommand, rest) = arguments.split_first().expect("a subcommand");
+        command
+            .arg(format!("-chdir={}", self.folder.path().display()))
+            .args([subcommand, "-no-color"])
+            .args(rest);
+        command
+            .env("TF_IN_AUTOMATION", "1")
+            .env("TF_INPUT", "0")
+            .env("CHECKPOINT_DISABLE", "1");
+        if let Some(mirror) = provider_mirror() {
+            let settings = self.path("mirror.tfrc");
+            // Without the exclusion terraform asks the registry as well, and fails where there is none.
+            let text = format!(
+                "provider_installation {{\n  filesystem_mirror {{\n    path    = {mirror:?}\n    include = [\"hashicorp/aws\"]\n  }}\n  direct {{\n    exclude = [\"hashicorp/aws\"]\n  }}\n}}\n"
+            );
+            fs::write(&settings, text).expect("mirror.tfrc");
+            command.env("TF_CLI_CONFIG_FILE", settings);
+        }
+        run(&mut command, Duration::from_secs(600))
+    }
+
+    /// Applies this copy as it stands.
+    pub fn apply(&self) {
+        self.terraform(&["apply", "-auto-approve"])
+            .expect_success("terraform apply");
+    }
+
+    /// What terraform would change: `("delete", "aws_eip.nat[0]")`, in the order of addresses.
+    pub fn plan(&self) -> Vec<(String, String)> {
+        let planned = self.terraform(&["plan", "-detailed-exitcode", "-out=plan"]);
+        assert!(
+            matches!(planned.code, Some(0 | 2)),
+            "terraform plan failed:\n{}",
+            planned.text
+        );
+        if planned.code == Some(0) {
+            return Vec::new();
+        }
+        let shown = self
+            .terraform(&["show", "-json", "plan"])
+            .expect_success("terraform show");
+        let shown: Value = serde_json::from_str(&shown).expect("a plan");
+        let mut changes: Vec<_> = shown["resource_changes"]
+            .as_array()
+            .expect("resource_changes")
+            .iter()
+            .filter_map(|change| {
+                let actions: Vec<_> = change["change"]["actions"]
+                    .as_array()?
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .collect();
+                (actions != ["no-op"] && actions != ["read"])
+                    .then(|| (actions.join("+"), text(&change["address"])))
+            })
+            .collect();
+        changes.sort_by(|one, other| one.1.cmp(&other.1));
+        assert!(
+            !changes.is_empty(),
+            "only outputs would change:\n{}",
+            planned.text
+        );
+        changes
+    }
+
+    /// One output of the applied stack.
+    pub fn output(&self, name: &str) -> Value {
+        let shown = self
+            .terraform(&["output", "-json", name])
+            .expect_success("terraform output");
+        serde_json::from_str(&shown).expect("an output")
+    }
+
+    /// The state, and its backup if there is one, as written to the disk.
+    pub fn state(&self) -> Vec<String> {
+        ["terraform.tfstate", "terraform.tfstate.backup"]
+            .iter()
+            .filter_map(|name| fs::read_to_string(self.path(name)).ok())
+            .collect()
+    }
+}
+
+/// A folder that holds the AWS provider, on machines that cannot reach the registry.
+fn provider_mirror() -> Option<PathBuf> {
+    let named = std::env::var_os("DRAWBRIDGE_TERRAFORM_MIRROR").map(PathBuf::from);
+    named
+        .into_iter()
+        .chain([PathBuf::from("/opt/tf-plugins")])
+        .find(|folder| folder.is_dir())
+}
