@@ -56,12 +56,15 @@ in
     systemd.services.fetch-ec2-metadata.enable = false;
     systemd.services.apply-ec2-data.enable = false;
 
+    # For people over ssh, and for `drawbridge nat close`, which asks each host whether it still gets out.
+    environment.systemPackages = [ cfg.package ];
+
     # Without the NAT gateway no public time server answers; Amazon's link-local one, named by amazon-image.nix, does.
     # timesyncd asks NixOS's timeServers only as a fallback, after whatever DHCP names.
     services.timesyncd.servers = config.networking.timeServers;
     services.timesyncd.fallbackServers = [ ];
 
-    # The root disk is 1-2 GB; a noisy month must not fill it.
+    # Root disks are small; a noisy month must not fill one.
     services.journald.extraConfig = ''
       SystemMaxUse=256M
       RuntimeMaxUse=32M

@@ -17,6 +17,7 @@
   rustc,
   rustfmt,
   shellcheck,
+  systemd,
   terraform,
   util-linux,
 }:
@@ -40,6 +41,8 @@ mkShell {
     rustc
     rustfmt
     shellcheck
+    # systemd-creds
+    systemd
     terraform
     util-linux
   ];

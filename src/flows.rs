@@ -155,6 +155,19 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_shows_the_shipped_table() {
+        let readme = include_str!("../README.md");
+        let begin = readme.find("| from | to | port | why |").unwrap();
+        let shown: Vec<&str> = readme[begin..].lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+        let flows = parse(include_str!("../terraform/flows.json")).unwrap();
+        let expected: Vec<String> = flows
+            .iter()
+            .map(|flow| format!("| {} | {} | {} | {} |", flow.from, flow.to, flow.port, flow.why))
+            .collect();
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
     fn an_unknown_host_is_named_with_its_line() {
         let error = parse("[\n{\"from\":\"laptop\",\"to\":\"bastion\",\"port\":22,\"why\":\"x\"}]")
             .unwrap_err();

@@ -115,11 +115,11 @@ variable "admin_ssh_keys" {
 
 variable "images" {
   type        = object({ bastion = string, backend = string, database = string })
-  description = "AMI id per role, e.g. { bastion = \"ami-0123456789abcdef0\", … }. scripts/publish-ami.sh writes them to images.auto.tfvars.json."
+  description = "AMI id per role, e.g. { bastion = \"ami-0123456789abcdef0\", … }. Kept in images.auto.tfvars.json; the README says how to publish images."
   nullable    = false
   validation {
     condition     = alltrue([for id in values(var.images) : can(regex("^ami-[0-9a-f]{8,17}$", id))])
-    error_message = "images needs an AMI id (ami- and 8 to 17 hex digits) for bastion, backend and database: publish them with scripts/publish-ami.sh, which writes images.auto.tfvars.json."
+    error_message = "images needs an AMI id (ami- and 8 to 17 hex digits) for bastion, backend and database: publish them as the README says and write them to images.auto.tfvars.json."
   }
 }
 

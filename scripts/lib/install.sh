@@ -63,6 +63,13 @@ without_services() {
     [ "$status" = 0 ] || exit "$status"
 }
 
+# What a rehearsal runs, and what it is built with.
+install_rehearsal_packages() {
+    install_packages \
+        haproxy:haproxy ip:iproute2 mkfs.ext4:e2fsprogs nft:nftables postgres:postgresql \
+        ssh:openssh-client sshd:openssh-server systemd-creds:systemd cc:gcc
+}
+
 need_root() {
     [ "$(id -u)" = 0 ] ||
         abort 'a rehearsal makes network namespaces and needs root: run it with sudo, or as root in a virtual machine'

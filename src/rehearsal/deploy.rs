@@ -184,8 +184,6 @@ fn aws_environment(emulator: &Emulator) -> Vec<(String, String)> {
     let fixed = [
         ("AWS_ACCESS_KEY_ID", "rehearsal"),
         ("AWS_SECRET_ACCESS_KEY", "rehearsal"),
-        ("AWS_SESSION_TOKEN", ""),
-        ("AWS_PROFILE", ""),
         ("AWS_CONFIG_FILE", "/dev/null"),
         ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
         ("AWS_EC2_METADATA_DISABLED", "true"),
@@ -196,11 +194,7 @@ fn aws_environment(emulator: &Emulator) -> Vec<(String, String)> {
     let emulator = Emulator::environment(emulator.certificate())
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value));
-    fixed
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .chain(emulator)
-        .collect()
+    fixed.into_iter().chain(emulator).collect()
 }
 
 /// Copies what Terraform reads, and no state.

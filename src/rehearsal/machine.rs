@@ -302,7 +302,7 @@ impl MachineCommand<'_> {
 fn script(name: &str, folder: &Path, files: &Files<'_>) -> String {
     let folder = folder.display();
     let mut text = format!(
-        "hostname {name}\nmount -t overlay overlay -o lowerdir=/etc,upperdir={folder}/etc,workdir={folder}/etc.work /etc\n"
+        "echo {name} > /proc/sys/kernel/hostname\nmount -t overlay overlay -o lowerdir=/etc,upperdir={folder}/etc,workdir={folder}/etc.work /etc\n"
     );
     if let Files::Own { program, devices } = files {
         let _ = write!(

@@ -18,6 +18,7 @@ use super::report::Current;
 use super::topology::{Exit, Kind, Topology};
 use crate::appliance::{LOGIN_USER, Role, parameter};
 use crate::command::access::BASTION_VARIABLE;
+use crate::flows::{End, Flow};
 
 /// The instances that must not be reachable from, nor reach, the internet.
 pub const PRIVATE: [Role; 2] = [Role::Backend, Role::Database];
@@ -194,10 +195,15 @@ pub fn ssh(
     operator: &Operator,
     machine: &Machine,
     folder: &Path,
+    flows: &[Flow],
 ) -> Result<()> {
     write_ssh_config(operator, machine, folder, None)?;
     for role in [Role::Bastion, Role::Backend, Role::Database] {
-        step.prove_result(ssh_claim(role), ssh_once(operator, machine, folder, role));
+        let signed_in = ssh_once(operator, machine, folder, role);
+        step.prove_result(
+            ssh_claim(role),
+            signed_in.map_err(|error| with_missing_flow(error, flows, role)),
+        );
     }
     // The backend's key in the place of the database's: what a replaced or impersonated host looks like.
     let file = folder.join("known_hosts");
@@ -236,6 +242,20 @@ pub fn ssh(
     Ok(())
 }
 
+/// The likely reason, where the flow table itself leaves the way out.
+fn with_missing_flow(error: anyhow::Error, flows: &[Flow], role: Role) -> anyhow::Error {
+    let (from, to) = match role {
+        Role::Bastion => (End::Admins, End::Bastion),
+        Role::Backend => (End::Bastion, End::Backend),
+        Role::Database => (End::Bastion, End::Database),
+    };
+    if flows.iter().any(|flow| flow.from == from && flow.to == to) {
+        error
+    } else {
+        error.context(format!("flows.json lists no flow {from} → {to}:22"))
+    }
+}
+
 fn ssh_claim(role: Role) -> String {
     if role == Role::Bastion {
         "ssh to the bastion".to_owned()
@@ -265,7 +285,7 @@ pub fn ssh_once(
                 "-o",
                 "BatchMode=yes",
                 &host,
-                "hostname; id -un",
+                "uname -n; id -un",
             ],
             SSH_LIMIT,
         )

@@ -89,7 +89,8 @@ impl Sandbox {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-        let mut child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        command
             // Should this process be killed, the kernel kills that one, and with it everything inside.
             .args([
                 "--pdeathsig",
@@ -105,10 +106,19 @@ impl Sandbox {
             .arg(program)
             .args(env::args_os().skip(1))
             .arg(INSIDE)
-            // Its end tells the inner program to stop.
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("cannot run setpriv and unshare")?;
+            .stdin(Stdio::piped());
+        // Somebody's AWS profile or Terraform arguments are not for this; where providers come from is.
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            let is_foreign = ["AWS_", "TF_", "MOTO_"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix));
+            if is_foreign && text != "TF_CLI_CONFIG_FILE" {
+                command.env_remove(&name);
+            }
+        }
+        let mut child = command.spawn().context("cannot run setpriv and unshare")?;
+        // Its end tells the inner program to stop.
         let lifeline = child.stdin.take();
         let status = tokio::select! {
             status = child.wait() => status,

@@ -85,6 +85,9 @@ fn contains(content: &[u8], secret: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -95,10 +98,17 @@ mod tests {
         let log = folder.path().join("machines/backend/here/log/api.log");
         fs::write(&log, format!("connecting with {secret}\n")).unwrap();
         let mut process = std::process::Command::new("sleep")
-            .args(["30"])
-            .arg0_like(secret)
+            .arg0(secret)
+            .arg("30")
             .spawn()
             .unwrap();
+        let arguments = PathBuf::from(format!("/proc/{}/cmdline", process.id()));
+        // The new program's arguments are there a moment after the process is.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !fs::read_to_string(&arguments).unwrap().contains(secret) && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let (places, _) = search(
             secret,
             folder.path(),
@@ -109,7 +119,7 @@ mod tests {
         process.wait().unwrap();
         assert!(places.contains(&log.display().to_string()), "{places:?}");
         assert!(
-            places.contains(&format!("/proc/{}/cmdline", process.id())),
+            places.contains(&arguments.display().to_string()),
             "{places:?}"
         );
         assert!(places.contains(&"user data".to_owned()), "{places:?}");
@@ -129,14 +139,5 @@ mod tests {
             search("absent-secret-1", folder.path(), std::iter::empty()).unwrap();
         assert_eq!(places, Vec::<String>::new());
         assert!(searched > 1);
-    }
-
-    trait ArgumentZero {
-        fn arg0_like(&mut self, name: &str) -> &mut Self;
-    }
-    impl ArgumentZero for std::process::Command {
-        fn arg0_like(&mut self, name: &str) -> &mut Self {
-            std::os::unix::process::CommandExt::arg0(self, name)
-        }
     }
 }

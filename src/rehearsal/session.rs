@@ -110,7 +110,7 @@ impl Session {
         reporter.step("Use it", |step| {
             proofs::browser(step, &topology, web_address);
             proofs::nat_path(step, &topology, &emulator)?;
-            proofs::ssh(step, &operator, &machine, &ssh_folder)
+            proofs::ssh(step, &operator, &machine, &ssh_folder, &flows)
         })?;
         reporter.step("Try every way in and across", |step| {
             flow_matrix::prove(step, &topology, follower.stray(), &flows)

@@ -12,7 +12,7 @@ use crate::postgres::Binaries;
 use crate::terraform;
 
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 20] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("bash", "bash"),
     ("haproxy", "haproxy"),
     ("ip", "iproute2"),
@@ -25,7 +25,6 @@ const PROGRAMS: [(&str, &str); 20] = [
     ("setsid", "util-linux"),
     ("blkid", "util-linux"),
     ("unshare", "util-linux"),
-    ("hostname", "hostname"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),

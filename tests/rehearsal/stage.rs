@@ -73,9 +73,12 @@ impl Stage {
             .arg(self.terraform())
             .arg("--work-dir")
             .arg(self.work_dir())
-            .args(["--port", "0"])
             .args(arguments)
             .stdin(Stdio::null());
+        if !arguments.contains(&"--port") {
+            // The default one may be in use by anybody.
+            command.args(["--port", "0"]);
+        }
         command
     }
 

@@ -94,7 +94,7 @@ fn input_that_would_do_harm_is_refused_and_named() {
         ),
         (
             json!({"images": {"bastion": "ami-1", "backend": "", "database": ""}}),
-            "scripts/publish-ami.sh",
+            "images.auto.tfvars.json",
         ),
     ];
     for (wrong, named) in variables {
