@@ -158,11 +158,20 @@ mod tests {
     fn the_readme_shows_the_shipped_table() {
         let readme = include_str!("../README.md");
         let begin = readme.find("| from | to | port | why |").unwrap();
-        let shown: Vec<&str> = readme[begin..].lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+        let shown: Vec<&str> = readme[begin..]
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .collect();
         let flows = parse(include_str!("../terraform/flows.json")).unwrap();
         let expected: Vec<String> = flows
             .iter()
-            .map(|flow| format!("| {} | {} | {} | {} |", flow.from, flow.to, flow.port, flow.why))
+            .map(|flow| {
+                format!(
+                    "| {} | {} | {} | {} |",
+                    flow.from, flow.to, flow.port, flow.why
+                )
+            })
             .collect();
         assert_eq!(shown, expected);
     }

@@ -75,11 +75,29 @@ need_root() {
         abort 'a rehearsal makes network namespaces and needs root: run it with sudo, or as root in a virtual machine'
 }
 
+# Under sudo the caller's tools are still the ones to use: Rust is usually installed in a home folder.
+use_callers_tools() {
+    [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] || return 0
+    # shellcheck disable=SC2016  # the caller's PATH, not this one
+    PATH=$PATH:$(runuser -l "$SUDO_USER" -c 'printf %s "$PATH"')
+}
+
+# build ARGUMENTS…: cargo build, as whoever called sudo, so that target/ stays theirs.
+build() {
+    if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
+        runuser -l "$SUDO_USER" -c "cd $(printf %q "$PWD") && cargo build --locked $*"
+    else
+        cargo build --locked "$@"
+    fi
+}
+
 need_rust() {
+    use_callers_tools
     command -v cargo >/dev/null || abort 'cargo is missing: install Rust from https://rustup.rs, or run in nix develop'
 }
 
 need_terraform() {
+    use_callers_tools
     command -v terraform >/dev/null ||
         abort 'terraform is missing: install 1.11 or newer from https://developer.hashicorp.com/terraform/install, or run in nix develop'
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde_json::{Map, Value};
 
 use super::ssh_key::SshKeyError;
@@ -38,7 +39,7 @@ pub enum Duty {
     /// Runs Postgres.
     Database {
         /// The only network from which the application may log in.
-        backend_cidr: Ipv4Cidr,
+        backend_cidr: Ipv4Net,
         /// The EBS volume that holds the data.
         data_volume: VolumeId,
     },
@@ -144,7 +145,7 @@ impl UserData {
                     .parsed("database_address", "an IPv4 address such as 10.20.3.10")?,
             },
             Role::Database => Duty::Database {
-                backend_cidr: fields.parsed("backend_cidr", CIDR_SHAPE)?,
+                backend_cidr: fields.network("backend_cidr")?,
                 data_volume: fields.parsed("data_volume", VOLUME_SHAPE)?,
             },
         };
@@ -231,6 +232,18 @@ impl Fields {
             .map_err(|_| UserDataError::Invalid { field, shape })
     }
 
+    fn network(&mut self, field: &'static str) -> Result<Ipv4Net, UserDataError> {
+        let network = self.parsed(field, CIDR_SHAPE)?;
+        if is_bounded(&network) {
+            Ok(network)
+        } else {
+            Err(UserDataError::Invalid {
+                field,
+                shape: CIDR_SHAPE,
+            })
+        }
+    }
+
     fn admin_keys(&mut self) -> Result<Vec<SshPublicKey>, UserDataError> {
         let (field, shape) = ("admin_keys", KEYS_SHAPE);
         let Value::Array(lines) = self.take(field, shape)? else {
@@ -264,46 +277,9 @@ impl Fields {
     }
 }
 
-/// An IPv4 network in CIDR notation, without host bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv4Cidr {
-    network: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Ipv4Cidr {
-    /// Whether the address lies in the network.
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX << (32 - u32::from(self.prefix));
-        u32::from(address) & mask == u32::from(self.network)
-    }
-}
-
-impl fmt::Display for Ipv4Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
-    }
-}
-
-/// The text is not a usable IPv4 network: `a.b.c.d/1..=32` without host bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not {CIDR_SHAPE}")]
-pub struct InvalidCidr;
-
-impl std::str::FromStr for Ipv4Cidr {
-    type Err = InvalidCidr;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (network, prefix) = text.split_once('/').ok_or(InvalidCidr)?;
-        let network: Ipv4Addr = network.parse().map_err(|_| InvalidCidr)?;
-        let prefix: u8 = prefix.parse().map_err(|_| InvalidCidr)?;
-        let cidr = Ipv4Cidr { network, prefix };
-        if (1..=32).contains(&prefix) && cidr.contains(network) {
-            Ok(cidr)
-        } else {
-            Err(InvalidCidr)
-        }
-    }
+/// Whether a network can admit clients: no host bits, which would say two things at once, and not everybody.
+fn is_bounded(network: &Ipv4Net) -> bool {
+    network.prefix_len() > 0 && network.addr() == network.network()
 }
 
 /// Id of an EBS volume, `vol-` and 8 to 17 lower-case hexadecimal digits.

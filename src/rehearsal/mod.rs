@@ -29,19 +29,23 @@ mod emulator;
 mod flow_matrix;
 mod follower;
 mod hosts;
+mod invariants;
 mod load_balancer;
 mod machine;
 mod metadata_service;
 mod namespaces;
 mod network;
+mod packet_rules;
 mod probe;
 mod proofs;
 mod publish;
 mod report;
+mod routing;
 mod sandbox;
 mod secrets;
 mod security_groups;
 mod session;
+mod ssh;
 mod state;
 mod tools;
 mod topology;
@@ -117,8 +121,10 @@ async fn inside(args: RehearseArgs, root: PathBuf, tools: Tools, source: PathBuf
     let passed = tokio::task::spawn_blocking(move || {
         rehearsal.run(|| {
             STAYING.store(true, Ordering::Relaxed);
-            while stay {
-                std::thread::park();
+            if stay {
+                loop {
+                    std::thread::park();
+                }
             }
         })
     })

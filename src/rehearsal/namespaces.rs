@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 
 use super::network::{self, INTERNET, Link, ROUTER, Stray};
+use super::packet_rules;
 use super::topology::Topology;
 
 /// Where `ip netns` keeps names. In the rehearsal's own mount namespace, so that the machine never sees them.
@@ -73,7 +74,7 @@ impl Network {
             connect(topology, link)?;
         }
         ip(ROUTER, &network::routes(topology, stray))?;
-        nft(ROUTER, &network::router_rules(topology, stray))?;
+        nft(ROUTER, &packet_rules::router_rules(topology, stray))?;
         if let Some(gateway) = topology.nat_gateway()
             && !self.built.contains(&gateway.name)
         {
@@ -83,7 +84,7 @@ impl Network {
                 set("ipv4/conf/all/send_redirects", "0")?;
                 set("ipv4/conf/eth0/send_redirects", "0")
             })??;
-            nft(&gateway.name, &network::nat_rules(topology, gateway))?;
+            nft(&gateway.name, &packet_rules::nat_rules(topology, gateway))?;
         }
         self.built = links.iter().map(|link| link.name.to_owned()).collect();
         Ok(())

@@ -6,96 +6,24 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::deploy::Operator;
 use super::emulator::Emulator;
+use super::invariants::PRIVATE;
 use super::machine::Machine;
 use super::network::{INTERNET, OPERATOR};
 use super::probe::{self, Answer};
 use super::report::Current;
-use super::topology::{Exit, Kind, Topology};
-use crate::appliance::{LOGIN_USER, Role, parameter};
-use crate::command::access::BASTION_VARIABLE;
-use crate::flows::{End, Flow};
+use super::ssh;
+use super::topology::{Kind, Topology};
+use crate::appliance::parameter;
 
-/// The instances that must not be reachable from, nor reach, the internet.
-pub const PRIVATE: [Role; 2] = [Role::Backend, Role::Database];
 /// An unhealthy target takes two checks, five seconds apart, to count as healthy.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(30);
-/// Two handshakes on a busy machine.
-const SSH_LIMIT: Duration = Duration::from_secs(20);
-
-/// What can be said of a topology before anything runs in it.
-pub fn of_the_state(step: &mut Current<'_>, topology: &Topology) {
-    for role in PRIVATE {
-        let Some((host, instance)) = topology.instance_host(role) else {
-            step.prove(
-                format!("{role} exists"),
-                false,
-                format!("the state holds no instance with the role {role}"),
-            );
-            continue;
-        };
-        step.prove(
-            format!("{role} has no public address"),
-            host.public.is_none(),
-            host.public
-                .map_or("only a private one".to_owned(), |public| {
-                    format!("{} has {public}", instance.address)
-                }),
-        );
-        let subnet = &topology.subnets[host.subnet];
-        let table = &topology.tables[subnet.table];
-        let way_out = table
-            .routes
-            .iter()
-            .find(|route| route.exit == Exit::Internet);
-        step.prove(
-            format!("{role}'s subnet is private"),
-            way_out.is_none(),
-            match way_out {
-                None => format!("{} has no route to the internet gateway", table.address),
-                Some(route) => format!(
-                    "{} is public: {} leads to the internet gateway",
-                    subnet.address, route.address
-                ),
-            },
-        );
-        let nat = table
-            .routes
-            .iter()
-            .find(|route| matches!(route.exit, Exit::Nat(_)));
-        step.prove(
-            format!("{role}'s way out is a route of its own"),
-            nat.is_some_and(|route| route.address.starts_with("aws_route.")),
-            match nat {
-                None => format!("{} has no route to a NAT gateway", table.address),
-                Some(route) if route.address.starts_with("aws_route.") => route.address.clone(),
-                Some(route) => format!(
-                    "the NAT route stands inline in {}, so closing the window would change the route table: make it a \
-                     separate aws_route",
-                    route.address
-                ),
-            },
-        );
-    }
-    let open: Vec<&str> = topology
-        .instances()
-        .filter(|(_, i)| !i.tokens_required)
-        .map(|(_, i)| i.address.as_str())
-        .collect();
-    step.prove(
-        "instance metadata needs a session token (IMDSv2)",
-        open.is_empty(),
-        if open.is_empty() {
-            "on every instance".to_owned()
-        } else {
-            format!("not on {}", open.join(", "))
-        },
-    );
-}
+/// The aws command takes a second or two to start.
+const AWS_LIMIT: Duration = Duration::from_secs(20);
 
 /// The browser's path: documentation, a write and a read, through every node of the load balancer.
 pub fn browser(step: &mut Current<'_>, topology: &Topology, web: SocketAddr) {
@@ -186,158 +114,6 @@ pub fn items(base: &str) -> Result<String> {
     Ok(format!("201 and listed, {id}"))
 }
 
-/// Plain OpenSSH through the bastion with pinned host keys, and with a wrong one.
-///
-/// # Errors
-/// If the files for OpenSSH cannot be written.
-pub fn ssh(
-    step: &mut Current<'_>,
-    operator: &Operator,
-    machine: &Machine,
-    folder: &Path,
-    flows: &[Flow],
-) -> Result<()> {
-    write_ssh_config(operator, machine, folder, None)?;
-    for role in [Role::Bastion, Role::Backend, Role::Database] {
-        let signed_in = ssh_once(operator, machine, folder, role);
-        step.prove_result(
-            ssh_claim(role),
-            signed_in.map_err(|error| with_missing_flow(error, flows, role)),
-        );
-    }
-    // The backend's key in the place of the database's: what a replaced or impersonated host looks like.
-    let file = folder.join("known_hosts");
-    let pinned = fs::read_to_string(&file).context("cannot read known_hosts")?;
-    let key = |role: Role| {
-        pinned
-            .lines()
-            .find(|line| line.contains(role.as_str()))
-            .and_then(|line| line.split_once(' '))
-    };
-    let (Some((database, right)), Some((_, wrong))) = (key(Role::Database), key(Role::Backend))
-    else {
-        bail!(
-            "{} does not hold the keys of both private hosts",
-            file.display()
-        );
-    };
-    let swapped = pinned.replace(
-        &format!("{database} {right}"),
-        &format!("{database} {wrong}"),
-    );
-    fs::write(&file, swapped).context("cannot write known_hosts")?;
-    let refused = ssh_once(operator, machine, folder, Role::Database)
-        .err()
-        .map(|error| format!("{error:#}"));
-    fs::write(&file, pinned).context("cannot write known_hosts")?;
-    step.prove(
-        "a database with another host key is refused",
-        refused
-            .as_ref()
-            .is_some_and(|error| error.contains("Host key verification failed")),
-        refused.map_or("ssh accepted it".to_owned(), |_| {
-            "Host key verification failed".to_owned()
-        }),
-    );
-    Ok(())
-}
-
-/// The likely reason, where the flow table itself leaves the way out.
-fn with_missing_flow(error: anyhow::Error, flows: &[Flow], role: Role) -> anyhow::Error {
-    let (from, to) = match role {
-        Role::Bastion => (End::Admins, End::Bastion),
-        Role::Backend => (End::Bastion, End::Backend),
-        Role::Database => (End::Bastion, End::Database),
-    };
-    if flows.iter().any(|flow| flow.from == from && flow.to == to) {
-        error
-    } else {
-        error.context(format!("flows.json lists no flow {from} → {to}:22"))
-    }
-}
-
-fn ssh_claim(role: Role) -> String {
-    if role == Role::Bastion {
-        "ssh to the bastion".to_owned()
-    } else {
-        format!("ssh to {role} through the bastion")
-    }
-}
-
-/// Signs in once and asks the host for its name.
-///
-/// # Errors
-/// What ssh says.
-pub fn ssh_once(
-    operator: &Operator,
-    machine: &Machine,
-    folder: &Path,
-    role: Role,
-) -> Result<String> {
-    let config = folder.join("ssh_config").display().to_string();
-    let host = role.to_string();
-    let output = machine
-        .command(
-            &[
-                "ssh",
-                "-F",
-                &config,
-                "-o",
-                "BatchMode=yes",
-                &host,
-                "uname -n; id -un",
-            ],
-            SSH_LIMIT,
-        )
-        .environment(operator.environment.clone())
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stdout)
-        .trim()
-        .replace('\n', " as ");
-    let expected = format!("{role} as {LOGIN_USER}");
-    if output.status.success() && said == expected {
-        return Ok(said);
-    }
-    let problem = String::from_utf8_lossy(&output.stderr);
-    let problem: Vec<&str> = problem
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    bail!("{} {} ({})", said, problem.join(" / "), output.status);
-}
-
-/// `drawbridge ssh-config`, optionally for a bastion that is published elsewhere.
-///
-/// # Errors
-/// What the command says.
-pub fn write_ssh_config(
-    operator: &Operator,
-    machine: &Machine,
-    folder: &Path,
-    bastion: Option<SocketAddr>,
-) -> Result<()> {
-    let output = machine
-        .command(
-            &[
-                "drawbridge",
-                "ssh-config",
-                "--output",
-                &folder.display().to_string(),
-            ],
-            SSH_LIMIT,
-        )
-        .environment(operator.environment.clone())
-        .environment(bastion.map(|address| (BASTION_VARIABLE, address.to_string())))
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "drawbridge ssh-config: {} ({})",
-        String::from_utf8_lossy(&output.stderr).trim(),
-        output.status
-    );
-    Ok(())
-}
-
 /// While the window is open: both private hosts reach the outside, and are seen there with the gateway's address.
 ///
 /// # Errors
@@ -411,7 +187,10 @@ pub fn everyday(
         healthy(&base).and_then(|()| items(&base)),
     );
     for role in PRIVATE {
-        step.prove_result(ssh_claim(role), ssh_once(operator, machine, folder, role));
+        step.prove_result(
+            ssh::claim(role),
+            ssh::sign_in(operator, machine, folder, role),
+        );
     }
     Ok(())
 }
@@ -443,7 +222,7 @@ pub fn secrets(
         .chain(["--region", &topology.region, "--name", &parameter])
         .collect();
     let output = machine
-        .command(&arguments, SSH_LIMIT)
+        .command(&arguments, AWS_LIMIT)
         .environment(operator.environment.clone())
         .output()?;
     ensure!(

@@ -211,7 +211,10 @@ mod tests {
     fn a_proof_that_does_not_hold_ends_the_rehearsal_and_is_named() {
         let mut reporter = Reporter::new(Progress::quiet());
         reporter
-            .step("first", |step| Ok(step.prove("sky", true, "blue")))
+            .step("first", |step| {
+                step.prove("sky", true, "blue");
+                Ok(())
+            })
             .unwrap();
         let error = reporter
             .step("second", |step| {
@@ -236,7 +239,8 @@ mod tests {
         let mut reporter = Reporter::new(Progress::quiet());
         reporter
             .step("apply", |step| {
-                Ok(step.add_terraform(Duration::from_secs(90)))
+                step.add_terraform(Duration::from_secs(90));
+                Ok(())
             })
             .unwrap();
         let report = reporter.finish(None);

@@ -15,7 +15,9 @@ use super::report::{Report, Reporter};
 use super::tools::Tools;
 use super::topology::Topology;
 use super::world::World;
-use super::{RehearseArgs, closing, deploy, flow_matrix, keep_logs, proofs, sandbox};
+use super::{
+    RehearseArgs, closing, deploy, flow_matrix, invariants, keep_logs, proofs, sandbox, ssh,
+};
 use crate::appliance::Role;
 use crate::flows;
 use crate::progress::Progress;
@@ -88,7 +90,7 @@ impl Session {
         let (topology, stray) =
             reporter.step("Build the network that the state describes", |step| {
                 let topology = operator.topology()?;
-                proofs::of_the_state(step, &topology);
+                invariants::prove(step, &topology);
                 let stray = deploy::stray(&topology)?;
                 network.follow(&topology, &stray)?;
                 Ok((topology, stray))
@@ -110,7 +112,7 @@ impl Session {
         reporter.step("Use it", |step| {
             proofs::browser(step, &topology, web_address);
             proofs::nat_path(step, &topology, &emulator)?;
-            proofs::ssh(step, &operator, &machine, &ssh_folder, &flows)
+            ssh::prove(step, &operator, &machine, &ssh_folder, &flows)
         })?;
         reporter.step("Try every way in and across", |step| {
             flow_matrix::prove(step, &topology, follower.stray(), &flows)
@@ -133,7 +135,7 @@ impl Session {
             proofs::everyday(step, &topology, &operator, &machine, &ssh_folder)?;
             fleet.prove_booted_again(step, Role::Backend)
         })?;
-        proofs::write_ssh_config(&operator, &machine, &world.outside, Some(ssh_address))?;
+        ssh::write_config(&operator, &machine, &world.outside, Some(ssh_address))?;
         let invitation = invitation(&self.args.work_dir, web_address);
         Ok(Standing {
             invitation,

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ipnet::Ipv4Net;
 
 use super::load_balancer::{self, LoadBalancer};
+use super::routing::{self, RouteTable, Subnet};
 use super::security_groups::{self, Group};
 use super::state::{Resource, State, StateError};
 use crate::appliance::{Role, UserData};
@@ -36,59 +37,6 @@ pub struct Topology {
     pub hosts: Vec<Host>,
     /// The load balancer in front of the backend.
     pub load_balancer: LoadBalancer,
-}
-
-/// One subnet.
-#[derive(Debug)]
-pub struct Subnet {
-    /// `subnet-…`.
-    pub id: String,
-    /// Terraform address.
-    pub address: String,
-    /// Its block.
-    pub block: Ipv4Net,
-    /// Availability zone, e.g. `ap-south-1a`.
-    pub zone: String,
-    /// Index into [`Topology::tables`].
-    pub table: usize,
-}
-
-impl Subnet {
-    /// The VPC router's address in this subnet: AWS reserves the first one for it.
-    pub fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.block.network()) + 1)
-    }
-}
-
-/// One route table.
-#[derive(Debug)]
-pub struct RouteTable {
-    /// `rtb-…`.
-    pub id: String,
-    /// Terraform address, or the VPC's for its main table.
-    pub address: String,
-    /// Routes beside the VPC's own.
-    pub routes: Vec<Route>,
-}
-
-/// One route that leads out of the VPC.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// Terraform address of the resource it stands in.
-    pub address: String,
-    /// Where to.
-    pub destination: Ipv4Net,
-    /// Which way.
-    pub exit: Exit,
-}
-
-/// How a route leaves the VPC.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Exit {
-    /// The internet gateway.
-    Internet,
-    /// A NAT gateway, by its id.
-    Nat(String),
 }
 
 /// One machine with an address in the VPC.
@@ -175,8 +123,8 @@ impl Topology {
     /// [`TopologyError`], naming the resource.
     pub fn read(state: &State) -> Result<Topology, TopologyError> {
         let vpc = state.first("aws_vpc")?;
-        let tables = read_tables(state, vpc)?;
-        let subnets = read_subnets(state, &tables)?;
+        let tables = routing::read_tables(state, vpc)?;
+        let subnets = routing::read_subnets(state, &tables)?;
         let mut topology = Topology {
             name: String::new(),
             region: String::new(),
@@ -376,113 +324,6 @@ fn free_address(block: Ipv4Net, taken: &[Ipv4Addr]) -> Option<Ipv4Addr> {
         .rev()
         .map(Ipv4Addr::from)
         .find(|address| !taken.contains(address))
-}
-
-fn read_tables(state: &State, vpc: &Resource) -> Result<Vec<RouteTable>, TopologyError> {
-    let mut tables = Vec::new();
-    for resource in state.of_type("aws_route_table") {
-        tables.push(RouteTable {
-            id: resource.text("id")?.to_owned(),
-            address: resource.address.clone(),
-            routes: Vec::new(),
-        });
-    }
-    tables.push(RouteTable {
-        id: vpc.text("main_route_table_id")?.to_owned(),
-        address: format!("{} (main route table)", vpc.address),
-        routes: Vec::new(),
-    });
-    for resource in state.of_type("aws_route") {
-        let id = resource.text("route_table_id")?;
-        let destination = resource.parsed("destination_cidr_block", "an IPv4 CIDR block")?;
-        let exit = exit(
-            &resource.address,
-            resource.optional_text("gateway_id"),
-            resource.optional_text("nat_gateway_id"),
-        )?;
-        let table = tables
-            .iter_mut()
-            .find(|table| table.id == id)
-            .ok_or_else(|| TopologyError::Dangling {
-                address: resource.address.clone(),
-                reason: format!("its route table {id} is not in the state"),
-            })?;
-        table.routes.push(Route {
-            address: resource.address.clone(),
-            destination,
-            exit,
-        });
-    }
-    // Inline routes. A refreshed table also lists the separate ones here: those are known by now.
-    for (resource, table) in state.of_type("aws_route_table").zip(&mut tables) {
-        for block in resource.blocks("route") {
-            let Some(Ok(destination)) = block.optional_text("cidr_block").map(str::parse) else {
-                continue;
-            };
-            let exit = exit(
-                &resource.address,
-                block.optional_text("gateway_id"),
-                block.optional_text("nat_gateway_id"),
-            )?;
-            if !table
-                .routes
-                .iter()
-                .any(|route| route.destination == destination)
-            {
-                table.routes.push(Route {
-                    address: resource.address.clone(),
-                    destination,
-                    exit,
-                });
-            }
-        }
-    }
-    Ok(tables)
-}
-
-fn exit(address: &str, gateway: Option<&str>, nat: Option<&str>) -> Result<Exit, TopologyError> {
-    match (gateway, nat) {
-        (_, Some(id)) => Ok(Exit::Nat(id.to_owned())),
-        (Some(id), None) if id.starts_with("igw-") => Ok(Exit::Internet),
-        _ => Err(TopologyError::Dangling {
-            address: address.to_owned(),
-            reason: "a route leads neither to an internet gateway nor to a NAT gateway; the rehearsal knows no other \
-                     exit"
-                .to_owned(),
-        }),
-    }
-}
-
-fn read_subnets(state: &State, tables: &[RouteTable]) -> Result<Vec<Subnet>, TopologyError> {
-    let main = tables.len() - 1;
-    let mut subnets = Vec::new();
-    for resource in state.of_type("aws_subnet") {
-        let id = resource.text("id")?;
-        let association = state
-            .of_type("aws_route_table_association")
-            .find(|a| a.optional_text("subnet_id") == Some(id));
-        let table = match association {
-            None => main,
-            Some(association) => {
-                let table_id = association.text("route_table_id")?;
-                tables
-                    .iter()
-                    .position(|table| table.id == table_id)
-                    .ok_or_else(|| TopologyError::Dangling {
-                        address: association.address.clone(),
-                        reason: format!("its route table {table_id} is not in the state"),
-                    })?
-            }
-        };
-        subnets.push(Subnet {
-            id: id.to_owned(),
-            address: resource.address.clone(),
-            block: resource.parsed("cidr_block", "an IPv4 CIDR block")?,
-            zone: resource.text("availability_zone")?.to_owned(),
-            table,
-        });
-    }
-    Ok(subnets)
 }
 
 fn decode_base64(text: &str) -> Option<String> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 use super::StepError;
-use crate::appliance::user_data::Ipv4Cidr;
+use ipnet::Ipv4Net;
+
 use crate::appliance::{DATABASE_NAME, path};
 use crate::host::file::{self, FileError, Owner};
 use crate::host::wait::{Look, until};
@@ -18,7 +19,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// pg_hba.conf: the superuser from this machine only, the application from the backend's subnet only and over TLS.
-fn pg_hba(backend: Ipv4Cidr) -> String {
+fn pg_hba(backend: Ipv4Net) -> String {
     format!(
         "# Written by drawbridge-host at every boot. Everybody not listed is refused.\n\
          local   all           postgres                 peer map=postgres\n\
@@ -33,11 +34,7 @@ postgres   postgres   postgres
 ";
 
 /// Writes pg_hba.conf and pg_ident.conf.
-pub fn write_access_rules(
-    host: &Host,
-    backend: Ipv4Cidr,
-    postgres: Owner,
-) -> Result<(), FileError> {
+pub fn write_access_rules(host: &Host, backend: Ipv4Net, postgres: Owner) -> Result<(), FileError> {
     let owner = Some((0, postgres.1));
     let hba = host.path(path::PG_HBA);
     if let Some(parent) = hba.parent() {
