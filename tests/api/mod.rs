@@ -1,5 +1,6 @@
 //! The API through the real server and a real Postgres, and `drawbridge dev`.
 
+mod browser;
 mod configuration;
 mod database;
 mod dev;
