@@ -18,6 +18,8 @@ is_there() {
     case $1 in
         # Debian keeps the server's programs out of the PATH.
         postgres) [ -n "$(command -v postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres')" ] ;;
+        # What a C compiler needs to link a program.
+        libc) [ -e /usr/include/stdio.h ] || [ -n "${NIX_CC:-}" ] ;;
         *) PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
 }
@@ -67,7 +69,7 @@ without_services() {
 install_rehearsal_packages() {
     install_packages \
         haproxy:haproxy ip:iproute2 mkfs.ext4:e2fsprogs nft:nftables postgres:postgresql \
-        ssh:openssh-client sshd:openssh-server systemd-creds:systemd cc:gcc
+        ssh:openssh-client sshd:openssh-server systemd-creds:systemd cc:gcc libc:libc6-dev
 }
 
 need_root() {
