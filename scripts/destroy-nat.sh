@@ -33,7 +33,8 @@ find_drawbridge() {
     command=("$DRAWBRIDGE_BIN")
     return
   fi
-  for candidate in "$root/target/release/drawbridge" "$root/target/debug/drawbridge"; do
+  local target=${CARGO_TARGET_DIR:-$root/target}
+  for candidate in "$target/release/drawbridge" "$target/debug/drawbridge"; do
     if [[ -x $candidate ]]; then
       command=("$candidate")
       return
@@ -43,7 +44,7 @@ find_drawbridge() {
     command=("$candidate")
   elif type -P cargo >/dev/null; then
     cargo build --quiet --manifest-path "$root/Cargo.toml" --bin drawbridge --no-default-features --features operator
-    command=("$root/target/debug/drawbridge")
+    command=("$target/debug/drawbridge")
   elif type -P nix >/dev/null; then
     command=(nix run "$root#drawbridge" --)
   else

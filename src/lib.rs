@@ -1,4 +1,9 @@
-//! Drawbridge.
+//! Drawbridge: a Rust API and its Postgres on EC2, behind a NAT gateway that stands only while they bootstrap.
+//!
+//! [`appliance`] and [`flows`] are what hosts and operator agree on. The feature `host` holds what runs on the
+//! instances, first of all [`host`] (first boot) and [`api`]; the feature `operator` what runs on the operator's
+//! machine: [`nat`] (the window), [`bastion`] (the way in), [`rehearsal`] (all of it on one machine). ARCHITECTURE.md
+//! says why it is so, and has the map.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod appliance;

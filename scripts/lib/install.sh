@@ -2,8 +2,8 @@
 # Installs what the other scripts need, and says exactly what to do where it may not. Sourced, from the repository root.
 # Touches: Debian packages (as root), .drawbridge/venv. What it installs does not become a running service.
 
-# The release that src/rehearsal/emulator.py reaches into.
-MOTO='moto[server]==5.2.1'
+# The one release that src/rehearsal/emulator.py reaches into; it names it.
+MOTO="moto[server]==$(sed -n 's/^MOTO = "\(.*\)"$/\1/p' src/rehearsal/emulator.py)"
 
 abort() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -47,23 +47,23 @@ apt_install() {
         abort "apt-get install $* failed; its messages are above"
 }
 
-# Runs a command while packages may neither start a service nor make a database of their own.
-without_services() {
-    local policy=/usr/sbin/policy-rc.d ours='' clusters=/etc/postgresql-common/createcluster.conf
+# Runs a command while packages may neither start a service nor make a database of their own. A subshell, so that the
+# trap takes the policy away again whatever ends it, Ctrl-C included.
+without_services() (
+    policy=/usr/sbin/policy-rc.d
+    clusters=/etc/postgresql-common/createcluster.conf
     if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM HUP
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod +x "$policy"
-        ours=yes
     fi
     if [ ! -e "$clusters" ]; then
         mkdir -p "${clusters%/*}"
         printf 'create_main_cluster = false\n' >"$clusters"
     fi
-    local status=0
-    ("$@") || status=$?
-    [ -z "$ours" ] || rm -f "$policy"
-    [ "$status" = 0 ] || exit "$status"
-}
+    "$@"
+)
 
 # What a rehearsal runs, and what it is built with.
 install_rehearsal_packages() {
@@ -87,7 +87,9 @@ use_callers_tools() {
 # build ARGUMENTS…: cargo build, as whoever called sudo, so that target/ stays theirs.
 build() {
     if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
-        runuser -l "$SUDO_USER" -c "cd $(printf %q "$PWD") && cargo build --locked $*"
+        local target=''
+        [ -z "${CARGO_TARGET_DIR:-}" ] || target="CARGO_TARGET_DIR=$(printf %q "$CARGO_TARGET_DIR")"
+        runuser -l "$SUDO_USER" -c "cd $(printf %q "$PWD") && $target cargo build --locked$(printf ' %q' "$@")"
     else
         cargo build --locked "$@"
     fi

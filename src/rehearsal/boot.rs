@@ -20,7 +20,7 @@ use super::volumes::Volume;
 use super::world::{World, log_tail};
 use crate::appliance::{BootstrapReport, ReportState, Role, Step, path};
 
-/// First boot takes some ten seconds here; five times that on a busy machine.
+/// First boot takes some two seconds here; a busy machine stretches that.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(90);
 /// haproxy's unit on a load balancer's node.
 const HAPROXY_UNIT: &str = "haproxy.service";
@@ -61,11 +61,16 @@ impl Fleet {
             topology: Arc::clone(topology),
         };
         for (_, instance) in topology.instances() {
-            hosts::prepare(&folder(world, instance), instance, tools, authority)?;
+            hosts::prepare(
+                &folder(world, instance.role.as_str()),
+                instance,
+                tools,
+                authority,
+            )?;
             fleet.start_instance(world, tools, instance)?;
         }
         for node in topology.load_balancer_nodes() {
-            let folder = world.inside.join("machines").join(&node.name);
+            let folder = folder(world, &node.name);
             let resolve = |id: &str| {
                 topology
                     .instances()
@@ -81,7 +86,6 @@ impl Fleet {
                 .context("cannot write haproxy.cfg")?;
             let unit = "exec haproxy -db -f /run/rehearsal/haproxy.cfg\n";
             fs::write(units.join(HAPROXY_UNIT), unit).context("cannot write haproxy's unit")?;
-            fs::create_dir_all(folder.join("here/bin")).context("cannot create a node's folder")?;
             hosts::write_systemctl(&folder)?;
             let machine = Machine::start(&node.name, &folder, &Files::Shared)?;
             machine.start_units(&[HAPROXY_UNIT])?;
@@ -91,19 +95,19 @@ impl Fleet {
     }
 
     fn start_instance(&mut self, world: &World, tools: &Tools, instance: &Instance) -> Result<()> {
-        let attached = |volume: &&Volume| {
-            instance
-                .volumes
-                .iter()
-                .any(|(id, _)| volume.link.ends_with(&id.replace('-', "")))
-        };
+        let attached = |volume: &&Volume| instance.volumes.iter().any(|(id, _)| *id == volume.id);
         let devices: Vec<(PathBuf, String)> = self
             .volumes
             .iter()
             .filter(attached)
             .map(|v| (v.device.clone(), v.link.clone()))
             .collect();
-        let machine = hosts::boot(&folder(world, instance), instance, tools, &devices)?;
+        let machine = hosts::boot(
+            &folder(world, instance.role.as_str()),
+            instance,
+            tools,
+            &devices,
+        )?;
         self.instances.insert(instance.role, machine);
         Ok(())
     }
@@ -131,7 +135,7 @@ impl Fleet {
             .with_context(|| format!("the state holds no {role}"))
     }
 
-    /// Waits until every instance's own report says complete, and returns how long each took.
+    /// Waits until every instance's own report says complete, and says how long each took.
     ///
     /// # Errors
     /// The instance that is not complete in time, the step it stands at, and the end of its log.
@@ -206,7 +210,8 @@ impl Fleet {
         }
     }
 
-    /// After a reboot: the bootstrap has looked at everything again and found it complete, with no way out.
+    /// After a reboot: the bootstrap has looked at everything again and found it complete, with no way out. The report
+    /// alone would not do: it said complete before.
     ///
     /// # Errors
     /// If it does not come to an end, or left no report.
@@ -220,13 +225,28 @@ impl Fleet {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
+        // Not there if it was killed.
+        let status = fs::read_to_string(hosts::bootstrap_status(machine.folder()))
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         let report = self
             .report(role)?
             .with_context(|| format!("{role} has no report"))?;
         step.prove(
             format!("{role}'s bootstrap is complete without the internet"),
-            report.step == Step::Complete && report.error.is_none(),
-            report.error.unwrap_or_else(|| report.step.to_string()),
+            status == "0" && report.step == Step::Complete && report.error.is_none(),
+            match report.error {
+                Some(error) => error,
+                None if status == "0" => report.step.to_string(),
+                None => format!(
+                    "it ended with {status:?} and said last: {}",
+                    log_tail(&machine.log(BOOTSTRAP_UNIT))
+                        .lines()
+                        .last()
+                        .unwrap_or_default()
+                ),
+            },
         );
         Ok(())
     }
@@ -247,10 +267,7 @@ impl Fleet {
     }
 }
 
-fn folder(world: &World, instance: &Instance) -> PathBuf {
-    machine_folder(world, &instance.role.to_string())
-}
-
-fn machine_folder(world: &World, name: &str) -> PathBuf {
-    Path::new(&world.inside).join("machines").join(name)
+/// Where a machine's files are.
+fn folder(world: &World, machine: &str) -> PathBuf {
+    world.inside.join("machines").join(machine)
 }

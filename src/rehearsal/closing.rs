@@ -9,13 +9,25 @@ use serde_json::Value;
 
 use super::deploy::Operator;
 use super::emulator::Emulator;
+use super::follower::read_state;
 use super::machine::Machine;
 use super::report::Current;
+use super::topology::Topology;
 use crate::exit::Exit;
 use crate::nat::position::Position;
 
 /// Two plans, an apply with provider waits of 20 s, and proofs.
 const CLOSE_LIMIT: Duration = Duration::from_secs(300);
+
+/// `scripts/destroy-nat.sh`, and who runs it where.
+pub struct Script<'a> {
+    /// Whose environment and Terraform folder it uses.
+    pub operator: &'a Operator,
+    /// Where it runs.
+    pub machine: &'a Machine,
+    /// The repository it is part of.
+    pub root: &'a Path,
+}
 
 /// Before any instance has booted, the script must refuse and leave everything as it is.
 ///
@@ -23,19 +35,17 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(300);
 /// If the script cannot be run.
 pub fn too_early(
     step: &mut Current<'_>,
-    operator: &Operator,
-    machine: &Machine,
-    root: &Path,
+    script: &Script<'_>,
     emulator: &mut Emulator,
 ) -> Result<()> {
-    let output = destroy_nat(operator, machine, root, emulator)?;
+    let output = script.run(emulator)?;
     let report = report(&output)?;
     add_terraform(step, &report);
     let waiting: Vec<&str> = report["waiting"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|host| host["host"].as_str().or_else(|| host["role"].as_str()))
+        .filter_map(|host| host["host"].as_str())
         .collect();
     let code = output.status.code();
     step.prove(
@@ -49,8 +59,8 @@ pub fn too_early(
             waiting.join(", ")
         ),
     );
-    let position = Position::read(&operator.terraform_dir)?;
-    let stands = operator.topology()?.nat_gateway().is_some();
+    let position = Position::read(&script.operator.terraform_dir)?;
+    let stands = script.operator.topology()?.nat_gateway().is_some();
     step.prove(
         "nothing was changed",
         position == Position::Open && stands,
@@ -66,27 +76,27 @@ pub fn too_early(
 ///
 /// # Errors
 /// If the script cannot be run or says nothing readable.
-pub fn close(
-    step: &mut Current<'_>,
-    operator: &Operator,
-    machine: &Machine,
-    root: &Path,
-    emulator: &mut Emulator,
-) -> Result<()> {
-    let output = destroy_nat(operator, machine, root, emulator)?;
+pub fn close(step: &mut Current<'_>, script: &Script<'_>, emulator: &mut Emulator) -> Result<()> {
+    let output = script.run(emulator)?;
     let report = report(&output)?;
     add_terraform(step, &report);
     let outcome = report["outcome"].as_str().unwrap_or("nothing");
+    let proofs = report["proofs"].as_array().map_or(&[][..], Vec::as_slice);
     step.prove(
         "destroy-nat.sh closes the window",
-        output.status.success() && outcome == "closed",
+        output.status.success() && outcome == "closed" && !proofs.is_empty(),
         format!(
-            "exit status {}, outcome {outcome}{}",
+            "exit status {}, outcome {outcome}{}{}",
             output.status.code().unwrap_or(-1),
-            refusal(&report)
+            refusal(&report),
+            if proofs.is_empty() {
+                ", and no proof of it"
+            } else {
+                ""
+            }
         ),
     );
-    for proof in report["proofs"].as_array().into_iter().flatten() {
+    for proof in proofs {
         let claim = proof["claim"].as_str().unwrap_or("a claim without a name");
         let seen = proof["seen"].as_str().unwrap_or_default();
         step.prove(
@@ -98,12 +108,17 @@ pub fn close(
     Ok(())
 }
 
-/// The state afterwards holds nothing of the window, and the position says so.
+/// The state afterwards holds nothing of the window that `open` had, and the position says so.
 ///
 /// # Errors
 /// If either cannot be read.
-pub fn nothing_left(step: &mut Current<'_>, operator: &Operator) -> Result<()> {
-    let state = super::follower::read_state(&operator.state_file())?;
+pub fn nothing_left(step: &mut Current<'_>, operator: &Operator, open: &Topology) -> Result<()> {
+    let address = open
+        .nat_gateway()
+        .and_then(|gateway| gateway.public)
+        .context("there was no NAT gateway to close")?
+        .to_string();
+    let state = read_state(&operator.state_file())?;
     let left: Vec<&str> = ["aws_nat_gateway", "aws_scheduler_schedule"]
         .into_iter()
         .flat_map(|kind| state.of_type(kind))
@@ -115,7 +130,7 @@ pub fn nothing_left(step: &mut Current<'_>, operator: &Operator) -> Result<()> {
         .chain(
             state
                 .of_type("aws_eip")
-                .filter(|eip| eip.address.contains("nat")),
+                .filter(|eip| eip.optional_text("public_ip") == Some(&address)),
         )
         .map(|resource| resource.address.as_str())
         .collect();
@@ -137,22 +152,20 @@ pub fn nothing_left(step: &mut Current<'_>, operator: &Operator) -> Result<()> {
     Ok(())
 }
 
-fn destroy_nat(
-    operator: &Operator,
-    machine: &Machine,
-    root: &Path,
-    emulator: &mut Emulator,
-) -> Result<Output> {
-    let mut command = machine
-        .command(&["scripts/destroy-nat.sh", "--json"], CLOSE_LIMIT)
-        .environment(operator.environment.clone())
-        .folder(root)
-        .build();
-    emulator.while_it_runs(move || {
-        command
-            .output()
-            .context("cannot run scripts/destroy-nat.sh")
-    })
+impl Script<'_> {
+    fn run(&self, emulator: &mut Emulator) -> Result<Output> {
+        let mut command = self
+            .machine
+            .command(&["scripts/destroy-nat.sh", "--json"], CLOSE_LIMIT)
+            .environment(self.operator.environment.clone())
+            .folder(self.root)
+            .build();
+        emulator.while_it_runs(move || {
+            command
+                .output()
+                .context("cannot run scripts/destroy-nat.sh")
+        })
+    }
 }
 
 fn report(output: &Output) -> Result<Value> {

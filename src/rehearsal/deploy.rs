@@ -79,10 +79,11 @@ impl Operator {
         let binary = terraform::executable("terraform", Some(&session.tools.search_path))
             .context("terraform has gone from the PATH")?;
         let mut terraform = Terraform::new(binary, terraform_dir.clone())?;
-        for (name, value) in &environment {
+        // Where providers come from is this machine's affair. Our own calls find that out by themselves, from the
+        // environment and the home folder of whoever rehearses.
+        for (name, value) in environment.iter().filter(|(name, _)| name != "HOME") {
             terraform = terraform.with_variable(name, value);
         }
-        // Where providers come from is this machine's affair; our own calls find that out by themselves.
         for name in [terraform::MIRROR_VARIABLE, "TF_CLI_CONFIG_FILE"] {
             environment.extend(
                 std::env::var(name)

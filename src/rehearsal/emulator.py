@@ -26,8 +26,8 @@ MOTO = "5.2.1"
 
 # TEST-NET-2 (RFC 5737): nobody's on the internet, so a rehearsal that leaked could not reach anyone.
 ELASTIC_IPS = ipaddress.ip_network("198.51.100.0/24")
-# The first ones are left to the rehearsal, for routers of its own.
-FIRST_ELASTIC_IP = 10
+# The upper half is the rehearsal's, for the load balancer's nodes: src/rehearsal/topology.rs.
+FIRST_ELASTIC_IP, LAST_ELASTIC_IP = 10, 127
 
 
 def moto_is_usable() -> str | None:
@@ -101,7 +101,7 @@ def elastic_ips_that_can_be_routed() -> None:
     from moto.ec2.exceptions import EC2ClientError
     from moto.ec2.models.elastic_ip_addresses import ElasticAddressBackend
 
-    everything = [str(ip) for ip in ELASTIC_IPS.hosts()][FIRST_ELASTIC_IP - 1 :]
+    everything = [str(ip) for ip in ELASTIC_IPS.hosts()][FIRST_ELASTIC_IP - 1 : LAST_ELASTIC_IP]
     rotation = itertools.cycle(everything)
 
     @wraps(ElasticAddressBackend, "allocate_address")

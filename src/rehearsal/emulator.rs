@@ -9,7 +9,6 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-
 use serde_json::{Value, json};
 
 use super::namespaces;
@@ -28,7 +27,6 @@ const LAUNCHER: &str = include_str!("emulator.py");
 const PORT: u16 = 443;
 /// moto imports for one to three seconds; a busy machine stretches that.
 const START_LIMIT: Duration = Duration::from_secs(60);
-
 /// How soon its end is noticed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -157,6 +155,9 @@ impl Emulator {
             ("AWS_CA_BUNDLE", certificate.clone()),
             // The AWS SDK for Rust reads the system's trust store, which this replaces.
             ("SSL_CERT_FILE", certificate),
+            // This machine's way to the internet does not lead to the rehearsed one.
+            ("NO_PROXY", CLOUD.to_string()),
+            ("no_proxy", CLOUD.to_string()),
         ]
     }
 

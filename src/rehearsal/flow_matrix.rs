@@ -1,14 +1,16 @@
 //! Proves `flows.json` both ways on the running network: every listed flow connects, and every other pair of hosts
 //! and service ports does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Result;
 
+use super::emulator::Emulator;
 use super::network::{INTERNET, OPERATOR, STRANGER, STRAY, Stray};
 use super::probe::{self, Answer, Attempt};
 use super::report::Current;
+use super::security_groups::{Rule, Traffic};
 use super::topology::{Host, Topology};
 use crate::flows::{End, Flow};
 
@@ -45,7 +47,11 @@ pub fn prove(
     let trials = trials(&origins, topology, stray, flows);
     let answers = run(&origins, &trials)?;
     let mut others = 0;
-    let mut leaks = Vec::new();
+    // Flows are TCP, and only that is tried.
+    let mut leaks: Vec<String> = rules(topology)
+        .filter(|rule| matches!(rule.traffic, Traffic::Udp(..)))
+        .map(|rule| format!("{} lets UDP through", rule.address))
+        .collect();
     let mut connected: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut broken: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (trial, answer) in trials.iter().zip(answers) {
@@ -123,15 +129,33 @@ fn origins(topology: &Topology) -> Vec<Origin<'_>> {
     outside.into_iter().chain(hosts).chain([stray]).collect()
 }
 
+/// All rules of all groups.
+fn rules(topology: &Topology) -> impl Iterator<Item = &Rule> {
+    topology
+        .groups
+        .iter()
+        .flat_map(|group| group.ingress.iter().chain(&group.egress))
+}
+
+/// The ports to try: those of the flows, and those that a rule names, so that a rule which no flow asks for is noticed.
+fn ports(flows: &[Flow], topology: &Topology) -> BTreeSet<u16> {
+    let named = rules(topology).filter_map(|rule| rule.traffic.tcp_ports());
+    flows
+        .iter()
+        .map(|flow| flow.port)
+        .chain(named.flatten().filter(|&port| port > 0))
+        .collect()
+}
+
 fn trials<'a>(
     origins: &[Origin<'_>],
     topology: &'a Topology,
     stray: &Stray,
     flows: &'a [Flow],
 ) -> Vec<Trial<'a>> {
-    let mut ports: Vec<u16> = flows.iter().map(|flow| flow.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
+    let ports = ports(flows, topology);
+    // Where every host may connect to, for the AWS API: the one way out that is no flow.
+    let outward = Emulator::address().port();
     let mut trials = Vec::new();
     for (origin, from) in origins.iter().enumerate() {
         let is_outside = from.end.is_some_and(End::is_outside);
@@ -164,7 +188,7 @@ fn trials<'a>(
                     add(public, true);
                 }
             }
-            if from.namespace != STRAY && !is_outside {
+            if from.namespace != STRAY && !is_outside && port != outward {
                 trials.push(Trial {
                     origin,
                     to: format!("an unlisted machine in the VPC:{port}"),
@@ -202,14 +226,7 @@ fn run(origins: &[Origin<'_>], trials: &[Trial<'_>]) -> Result<Vec<Answer>> {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
+        probe::join(threads)
     });
     for result in per_origin {
         for (index, answer) in result? {

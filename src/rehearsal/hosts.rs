@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
 use super::emulator::Emulator;
-use super::machine::{Files, HERE, Machine};
+use super::machine::{Files, HERE, Machine, quoted};
 use super::tools::Tools;
 use super::topology::Instance;
 use crate::appliance::{LOGIN_USER, Role, path};
@@ -27,6 +27,9 @@ pub const API_UNIT: &str = "drawbridge-api.service";
 pub const DATABASE_UNIT: &str = "postgresql.target";
 /// The way in.
 pub const SSHD_UNIT: &str = "sshd.service";
+
+/// In the folder that is cleared when a machine is switched on.
+const BOOTSTRAP_STATUS: &str = "state/bootstrap-status";
 
 /// Numbers of the two users that the images have and this machine does not: high, and clear of `nobody`.
 const USERS: [(&str, u32, &str); 2] = [
@@ -58,6 +61,7 @@ pub fn prepare(folder: &Path, instance: &Instance, tools: &Tools, authority: &Pa
         "etc/shadow",
         "root:*:::::::\nadmin:*:::::::\nsshd:*:::::::\n",
     )?;
+    files.write("etc/machine-id", &machine_id(&instance.id))?;
     files.write("ssh/sshd_config", &sshd_config(instance.role)?)?;
     write_systemctl(folder)?;
     let sshd = tools.path("sshd")?;
@@ -66,7 +70,7 @@ pub fn prepare(folder: &Path, instance: &Instance, tools: &Tools, authority: &Pa
         &format!("here/units/{SSHD_UNIT}"),
         &format!(
             "[ -s {key} ] || ssh-keygen -q -t ed25519 -N '' -C '' -f {key}\nexec {} -D -e -f /etc/ssh/sshd_config\n",
-            sshd.display()
+            quoted(sshd)
         ),
     )?;
     // Beside the stand-ins: an instance does not see the folder that the emulator's certificate lies in.
@@ -79,7 +83,7 @@ pub fn prepare(folder: &Path, instance: &Instance, tools: &Tools, authority: &Pa
         .collect();
     files.write(
         &format!("here/units/{BOOTSTRAP_UNIT}"),
-        &format!("{cloud}exec drawbridge-host bootstrap\n"),
+        &format!("{cloud}drawbridge-host bootstrap\necho $? >{HERE}/{BOOTSTRAP_STATUS}\n"),
     )?;
     match instance.role {
         Role::Bastion => {}
@@ -99,6 +103,17 @@ pub fn prepare(folder: &Path, instance: &Instance, tools: &Tools, authority: &Pa
         }
     }
     Ok(())
+}
+
+/// What systemd-creds seals to beside a key of its own, and what a container of somebody's may lack: 32 hexadecimal
+/// digits, each instance's own.
+fn machine_id(instance_id: &str) -> String {
+    format!("{:0>32}\n", instance_id.trim_start_matches("i-"))
+}
+
+/// Where the exit status of this boot's bootstrap is, once it has ended.
+pub fn bootstrap_status(folder: &Path) -> PathBuf {
+    folder.join("here").join(BOOTSTRAP_STATUS)
 }
 
 /// Puts the stand-in for systemctl into a machine's folder.
@@ -163,8 +178,8 @@ fn database_unit(tools: &Tools) -> Result<String> {
         "cd /\nas='setpriv --reuid=postgres --regid=postgres --init-groups'\n\
          [ -s {data}/PG_VERSION ] || $as {initdb} -D {data} --encoding=UTF8 --locale=C.UTF-8 --auth=peer \
          --no-instructions\nexec $as {postgres} -D {data} -c config_file=/etc/postgresql.conf\n",
-        initdb = initdb.display(),
-        postgres = postgres.display(),
+        initdb = quoted(&initdb),
+        postgres = quoted(&postgres),
     ))
 }
 

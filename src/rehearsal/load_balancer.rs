@@ -32,7 +32,7 @@ pub struct TargetGroup {
     pub targets: Vec<(String, u16)>,
     /// Path of the health check.
     pub health_path: String,
-    /// HTTP statuses that count as healthy, as AWS writes them: `200`, `200,202` or `200-299`.
+    /// HTTP statuses that count as healthy, as AWS and haproxy both write them: `200`, `200,202` or `200-299`.
     pub matcher: String,
     /// Seconds between checks.
     pub interval: u32,
@@ -124,7 +124,6 @@ pub fn haproxy_config(
         target_group: group,
     } in &balancer.listeners
     {
-        let status = group.matcher.replace('-', ":").replace(',', " ");
         // Writing to a String cannot fail.
         let _ = write!(
             text,
@@ -132,6 +131,7 @@ pub fn haproxy_config(
              backend targets{port}\n  option httpchk GET {path}\n  http-check expect status {status}\n  \
              timeout check {timeout}s\n",
             path = group.health_path,
+            status = group.matcher,
             timeout = group.timeout,
         );
         for (id, target_port) in &group.targets {
@@ -145,4 +145,39 @@ pub fn haproxy_config(
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_checks_and_forwards_as_the_target_group_says() {
+        let balancer = LoadBalancer {
+            dns_name: "x.elb.amazonaws.com".to_owned(),
+            idle_timeout: 60,
+            listeners: vec![Listener {
+                port: 80,
+                target_group: TargetGroup {
+                    targets: vec![("i-1".to_owned(), 8000), ("i-elsewhere".to_owned(), 8000)],
+                    health_path: "/ready".to_owned(),
+                    matcher: "200-299,404".to_owned(),
+                    interval: 5,
+                    timeout: 4,
+                    rise: 2,
+                    fall: 3,
+                },
+            }],
+        };
+        let config = haproxy_config(&balancer, Ipv4Addr::new(10, 0, 1, 254), |id| {
+            (id == "i-1").then_some(Ipv4Addr::new(10, 0, 2, 4))
+        });
+        let beginning = config.find("frontend").unwrap();
+        assert_eq!(
+            &config[beginning..],
+            "frontend port80\n  bind 10.0.1.254:80\n  default_backend targets80\n\
+             backend targets80\n  option httpchk GET /ready\n  http-check expect status 200-299,404\n  \
+             timeout check 4s\n  server i-1 10.0.2.4:8000 check inter 5s rise 2 fall 3\n"
+        );
+    }
 }

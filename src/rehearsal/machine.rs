@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::namespaces;
 use super::world::log_tail;
+use crate::bastion::exec::command_line;
 
 /// Where an instance's own folder appears inside of it.
 pub const HERE: &str = "/run/rehearsal";
@@ -36,8 +37,9 @@ pub struct Machine {
 pub enum Files<'a> {
     /// Only `/etc`. For the operator and the load balancer.
     Shared,
-    /// Everything an instance keeps: `/etc` (and nothing of this machine's `/etc/ssh`), `/var/lib`, `/home`, `/run`, `/tmp`, `/dev`. `program` appears in its
-    /// `PATH` as `drawbridge-host`; `devices` are block devices under the name they have on the instance.
+    /// Everything an instance keeps: `/etc` (and nothing of this machine's `/etc/ssh`), `/var/lib`, `/home`, `/run`,
+    /// `/tmp`, `/dev`. `program` appears in its `PATH` as `drawbridge-host`; `devices` are block devices under the name
+    /// they have on the instance.
     Own {
         /// `drawbridge-host`.
         program: &'a Path,
@@ -298,6 +300,11 @@ impl MachineCommand<'_> {
     }
 }
 
+/// A path of this machine as one word of a script; unlike the rehearsal's own folders it may hold spaces.
+pub fn quoted(path: &Path) -> String {
+    command_line(&[path.to_string_lossy()])
+}
+
 /// What the machine's first process does before it waits for ever, reaping whatever it inherits.
 fn script(name: &str, folder: &Path, files: &Files<'_>) -> String {
     let folder = folder.display();
@@ -318,7 +325,7 @@ fn script(name: &str, folder: &Path, files: &Files<'_>) -> String {
              ln -s /proc/self/fd {folder}/dev/fd\n\
              ln -s fd/0 {folder}/dev/stdin\nln -s fd/1 {folder}/dev/stdout\nln -s fd/2 {folder}/dev/stderr\n\
              touch {folder}/dev/console\nmount --bind {folder}/console.log {folder}/dev/console\n",
-            program = program.display(),
+            program = quoted(program),
         );
         for device in DEVICES {
             let _ = writeln!(

@@ -23,7 +23,7 @@ const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TOKEN_TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
 /// What the service knows, by private address.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Directory {
     region: String,
     instances: Arc<HashMap<Ipv4Addr, Instance>>,

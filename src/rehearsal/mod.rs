@@ -78,6 +78,12 @@ pub struct RehearseArgs {
     inside: bool,
 }
 
+/// The folder in memory of a rehearsal that keeps its files in `work_dir`. It vanishes with the rehearsal; a device that
+/// the kernel still names by it has been left behind.
+pub fn memory_folder(work_dir: &Path) -> PathBuf {
+    world::World::inside_path(work_dir)
+}
+
 /// Runs the rehearsal.
 ///
 /// # Errors

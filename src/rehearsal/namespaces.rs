@@ -64,6 +64,7 @@ impl Network {
             .cloned()
             .collect();
         for name in gone {
+            ip(ROUTER, &network::router_unlink(&name))?;
             remove(&name)?;
             self.built.remove(&name);
         }

@@ -106,6 +106,12 @@ pub fn router_link(topology: &Topology, link: &Link<'_>) -> String {
     )
 }
 
+/// `ip -batch` for the router: one host's link less, with its [`rule`]. Both ends of a link go together.
+pub fn router_unlink(name: &str) -> String {
+    let dev = link_name(name);
+    format!("rule del iif {dev}\nlink del {dev}\n")
+}
+
 /// `ip -batch` for a host: its address and the way to its subnet's router.
 pub fn host_link(topology: &Topology, link: &Link<'_>) -> String {
     let subnet = &topology.subnets[link.subnet];

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -59,16 +60,21 @@ pub fn connect_all(namespace: &str, attempts: &[Attempt]) -> Result<Vec<Answer>>
                 .iter()
                 .map(|attempt| scope.spawn(|| connect(attempt)))
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
+            join(threads).into_iter().collect()
         })
     })?
+}
+
+/// Waits for all threads. A panic on one of them goes on here.
+pub fn join<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
+    threads
+        .into_iter()
+        .map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+        .collect()
 }
 
 /// Tries one connection.

@@ -177,11 +177,10 @@ pub fn everyday(
     machine: &Machine,
     folder: &Path,
 ) -> Result<()> {
-    let node = topology
-        .load_balancer_nodes()
-        .find_map(|node| node.public)
-        .context("no public load balancer node")?;
-    let base = format!("http://{node}:{}", topology.load_balancer.listeners[0].port);
+    let web = topology
+        .web_address()
+        .context("no load balancer node has a public address")?;
+    let base = format!("http://{web}");
     step.prove_result(
         "internet → API: POST and GET /items",
         healthy(&base).and_then(|()| items(&base)),
@@ -216,13 +215,13 @@ pub fn secrets(
         "text",
         "--query",
         "Parameter.Value",
+        "--region",
+        &topology.region,
+        "--name",
+        &parameter,
     ];
-    let arguments: Vec<&str> = query
-        .into_iter()
-        .chain(["--region", &topology.region, "--name", &parameter])
-        .collect();
     let output = machine
-        .command(&arguments, AWS_LIMIT)
+        .command(&query, AWS_LIMIT)
         .environment(operator.environment.clone())
         .output()?;
     ensure!(

@@ -3,7 +3,6 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -29,10 +28,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Takes the folder `.drawbridge/rehearsal` and clears away what a killed run has left.
+    /// Takes the folder and clears away what a killed run has left.
     ///
     /// # Errors
-    /// If another rehearsal runs, or this user may not make namespaces.
+    /// If another rehearsal runs, the folder is somebody's, or this user may not make namespaces.
     pub fn take(outside: &Path) -> Result<Sandbox> {
         if !Uid::effective().is_root() {
             bail!(
@@ -72,12 +71,7 @@ impl Sandbox {
     /// Removes what outlives the namespaces: files for people, and loop devices of a run that was killed.
     fn clean(&self) -> Result<()> {
         volumes::detach_leftovers(&World::inside_path(&self.outside))?;
-        match fs::remove_dir_all(&self.outside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", self.outside.display()))
-            }
-            _ => Ok(()),
-        }
+        World::remove_outside(&self.outside)
     }
 
     /// Runs this program again inside, with the same arguments, until it ends or is interrupted.

@@ -1,6 +1,7 @@
 //! Looks for a secret where none may be.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -30,8 +31,14 @@ pub fn search(
         }
     };
     for file in files(inside)? {
-        let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        look(file.display().to_string(), &content);
+        match fs::read(&file) {
+            Ok(content) => look(file.display().to_string(), &content),
+            // Written under another name first, and renamed since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", file.display()));
+            }
+        }
     }
     for entry in fs::read_dir(PROCESSES).context("cannot list processes")? {
         let path = entry

@@ -68,6 +68,14 @@ impl Traffic {
         }
     }
 
+    /// First and last of the TCP ports it names.
+    pub fn tcp_ports(self) -> Option<[u16; 2]> {
+        match self {
+            Traffic::Tcp(from, to) => Some([from, to]),
+            Traffic::All | Traffic::Udp(..) => None,
+        }
+    }
+
     /// Whether TCP packets to `port` are meant.
     pub fn covers_tcp(self, port: u16) -> bool {
         match self {
@@ -176,7 +184,13 @@ fn inline_rules(resource: &Resource, field: &str) -> Result<Vec<Rule>, StateErro
             .texts("security_groups")
             .into_iter()
             .map(|id| Peer::Group(id.to_owned()));
-        rules.extend(blocks.chain(groups).map(|peer| Rule {
+        // `self = true` means the group's own members.
+        let own = block
+            .flag("self")
+            .then(|| resource.text("id"))
+            .transpose()?
+            .map(|id| Peer::Group(id.to_owned()));
+        rules.extend(blocks.chain(groups).chain(own).map(|peer| Rule {
             address: format!("{} ({field})", resource.address),
             peer,
             traffic,
@@ -219,6 +233,15 @@ mod tests {
             ]
         );
         assert_eq!(groups[0].ingress[1].peer, Peer::Group("sg-b".to_owned()));
+    }
+
+    #[test]
+    fn an_inline_rule_for_the_group_itself_admits_its_members() {
+        let state = r#"{"version":4,"resources":[{"mode":"managed","type":"aws_security_group","name":"a","instances":[
+          {"attributes":{"id":"sg-a","egress":[],"ingress":[{"cidr_blocks":[],"security_groups":[],"self":true,
+          "protocol":"-1","from_port":0,"to_port":0}]}}]}]}"#;
+        let groups = read(&State::parse(state).unwrap()).unwrap();
+        assert_eq!(groups[0].ingress[0].peer, Peer::Group("sg-a".to_owned()));
     }
 
     #[test]

@@ -57,10 +57,10 @@ impl Session {
         let mut reporter = Reporter::new(self.progress.clone());
         let result = self.rehearse(&world, &mut reporter, web, ssh);
         let report = reporter.finish(result.as_ref().err());
+        self.print(&report, result.as_ref().ok())?;
         if let Some(target) = &self.args.logs {
             keep_logs(&world.inside, target)?;
         }
-        self.print(&report, result.as_ref().ok())?;
         if let Ok(standing) = result {
             stay();
             drop(standing);
@@ -97,8 +97,13 @@ impl Session {
             })?;
         let machine = operator.switch_on(&topology)?;
         let follower = Follower::start(operator.state_file(), network, topology, stray);
+        let script = closing::Script {
+            operator: &operator,
+            machine: &machine,
+            root: &self.root,
+        };
         reporter.step("Close the window too early", |step| {
-            closing::too_early(step, &operator, &machine, &self.root, &mut emulator)
+            closing::too_early(step, &script, &mut emulator)
         })?;
         let topology = follower.topology()?;
         let mut fleet = reporter.step("Boot every instance", |step| {
@@ -106,7 +111,10 @@ impl Session {
             fleet.wait_for_bootstrap(step, &mut emulator)?;
             Ok(fleet)
         })?;
-        let web_address = lead(web, load_balancer_address(&topology)?)?;
+        let load_balancer = topology
+            .web_address()
+            .context("no load balancer node has a public address")?;
+        let web_address = lead(web, load_balancer)?;
         let ssh_address = lead(ssh, bastion_address(&topology)?)?;
         let ssh_folder = world.inside.join("ssh");
         reporter.step("Use it", |step| {
@@ -121,18 +129,18 @@ impl Session {
             proofs::secrets(step, &topology, &operator, &machine, &world.inside)
         })?;
         reporter.step("scripts/destroy-nat.sh", |step| {
-            closing::close(step, &operator, &machine, &self.root, &mut emulator)
+            closing::close(step, &script, &mut emulator)
         })?;
-        let topology = follower.topology()?;
+        let closed = follower.topology()?;
         reporter.step("Use it with the window closed", |step| {
-            closing::nothing_left(step, &operator)?;
+            closing::nothing_left(step, &operator, &topology)?;
             proofs::no_egress(step)?;
-            proofs::everyday(step, &topology, &operator, &machine, &ssh_folder)
+            proofs::everyday(step, &closed, &operator, &machine, &ssh_folder)
         })?;
         reporter.step("Reboot the backend with no way out", |step| {
             fleet.reboot(world, &self.tools, Role::Backend)?;
             proofs::no_egress(step)?;
-            proofs::everyday(step, &topology, &operator, &machine, &ssh_folder)?;
+            proofs::everyday(step, &closed, &operator, &machine, &ssh_folder)?;
             fleet.prove_booted_again(step, Role::Backend)
         })?;
         ssh::write_config(&operator, &machine, &world.outside, Some(ssh_address))?;
@@ -163,17 +171,6 @@ fn lead(port: Port, target: SocketAddr) -> Result<SocketAddr> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()?));
     port.lead_to(target)?;
     Ok(address)
-}
-
-fn load_balancer_address(topology: &Topology) -> Result<SocketAddr> {
-    let node = topology
-        .load_balancer_nodes()
-        .find_map(|node| node.public)
-        .context("no public load balancer node")?;
-    Ok(SocketAddr::from((
-        node,
-        topology.load_balancer.listeners[0].port,
-    )))
 }
 
 fn bastion_address(topology: &Topology) -> Result<SocketAddr> {

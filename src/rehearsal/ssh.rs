@@ -66,9 +66,7 @@ pub fn prove(
         refused
             .as_ref()
             .is_some_and(|error| error.contains("Host key verification failed")),
-        refused.map_or("ssh accepted it".to_owned(), |_| {
-            "Host key verification failed".to_owned()
-        }),
+        refused.unwrap_or_else(|| "ssh accepted it".to_owned()),
     );
     Ok(())
 }
@@ -87,6 +85,7 @@ fn with_missing_flow(error: anyhow::Error, flows: &[Flow], role: Role) -> anyhow
     }
 }
 
+/// The claim that somebody signs in to a host.
 pub fn claim(role: Role) -> String {
     if role == Role::Bastion {
         "ssh to the bastion".to_owned()

@@ -221,6 +221,14 @@ impl<'a> Block<'a> {
             .filter(|text| !text.is_empty())
     }
 
+    /// A yes or no; null and absence mean no.
+    pub fn flag(&self, field: &str) -> bool {
+        self.map
+            .get(field)
+            .and_then(Value::as_bool)
+            .unwrap_or(false)
+    }
+
     /// A list of texts; absence is an empty list.
     pub fn texts(&self, field: &str) -> Vec<&'a str> {
         self.map.get(field).map(texts).unwrap_or_default()

@@ -15,13 +15,19 @@ stop() {
     while kill -0 "$pid" 2>/dev/null; do
         tries=$((tries + 1))
         # Ten seconds, as the images' units allow.
-        [ "$tries" -lt 100 ] || kill -KILL "$pid"
+        [ "$tries" -lt 100 ] || kill -KILL "$pid" 2>/dev/null || true
         sleep 0.1
     done
 }
 
 verb=${1:-}
-[ $# -gt 0 ] && shift
+case $verb in
+    start | restart | is-active) shift ;;
+    *)
+        echo "systemctl (rehearsal): '$verb' is not known here, only start, restart and is-active" >&2
+        exit 2
+        ;;
+esac
 for unit in "$@"; do
     case $unit in -*) echo "systemctl (rehearsal): option $unit is not known here" >&2; exit 2 ;; esac
     if [ ! -r "$here/units/$unit" ]; then
@@ -41,10 +47,6 @@ for unit in "$@"; do
             ;;
         is-active)
             if is_active "$unit"; then echo active; else echo inactive; exit 3; fi
-            ;;
-        *)
-            echo "systemctl (rehearsal): '$verb' is not known here, only start, restart and is-active" >&2
-            exit 2
             ;;
     esac
 done

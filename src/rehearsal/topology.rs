@@ -1,7 +1,7 @@
 //! The network that the state describes: subnets, routes, hosts, addresses. Pure; nothing here is hard-coded that the
 //! state says. What AWS would choose by itself (the load balancer's addresses) is chosen here.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,8 +15,26 @@ use crate::appliance::{Role, UserData};
 use crate::flows::End;
 
 /// Public addresses that the state does not mention, as those of load balancer nodes: the upper half of TEST-NET-2
-/// (RFC 5737). The emulator hands out Elastic IPs from the same network.
+/// (RFC 5737). The emulator hands out Elastic IPs from the lower half.
 const PUBLIC_POOL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 128);
+
+/// Resources that decide who reaches whom and that no network is made of here: with one of them in the state, a proof
+/// would hold for something else than what AWS would build.
+const NOT_REHEARSED: [&str; 13] = [
+    "aws_default_network_acl",
+    "aws_default_route_table",
+    "aws_egress_only_internet_gateway",
+    "aws_lb_listener_rule",
+    "aws_main_route_table_association",
+    "aws_network_acl",
+    "aws_network_acl_rule",
+    "aws_network_interface",
+    "aws_network_interface_sg_attachment",
+    "aws_security_group_rule",
+    "aws_vpc_endpoint_route_table_association",
+    "aws_vpc_ipv4_cidr_block_association",
+    "aws_vpc_peering_connection",
+];
 
 /// Everything the rehearsed network consists of.
 #[derive(Debug)]
@@ -106,6 +124,15 @@ pub enum TopologyError {
         /// What the parser says.
         reason: String,
     },
+    /// Something changes the network in a way that is not built here.
+    #[error(
+        "{address}: the rehearsal does not know what a resource of this type does to the network, so it could prove \
+         nothing; say the same with the types that terraform/ uses"
+    )]
+    NotRehearsed {
+        /// Terraform address.
+        address: String,
+    },
     /// Something refers to a thing that is not there.
     #[error("{address}: {reason}")]
     Dangling {
@@ -122,6 +149,14 @@ impl Topology {
     /// # Errors
     /// [`TopologyError`], naming the resource.
     pub fn read(state: &State) -> Result<Topology, TopologyError> {
+        if let Some(resource) = NOT_REHEARSED
+            .into_iter()
+            .find_map(|kind| state.of_type(kind).next())
+        {
+            return Err(TopologyError::NotRehearsed {
+                address: resource.address.clone(),
+            });
+        }
         let vpc = state.first("aws_vpc")?;
         let tables = routing::read_tables(state, vpc)?;
         let subnets = routing::read_subnets(state, &tables)?;
@@ -301,6 +336,13 @@ impl Topology {
             .filter(|host| matches!(host.kind, Kind::LoadBalancerNode))
     }
 
+    /// Where browsers go: the load balancer's first listener on its first public node.
+    pub fn web_address(&self) -> Option<SocketAddr> {
+        let node = self.load_balancer_nodes().find_map(|node| node.public)?;
+        let listener = self.load_balancer.listeners.first()?;
+        Some(SocketAddr::from((node, listener.port)))
+    }
+
     /// The NAT gateway, while the window is open.
     pub fn nat_gateway(&self) -> Option<&Host> {
         self.hosts
@@ -333,6 +375,19 @@ fn decode_base64(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resource_that_no_network_is_made_of_is_named() {
+        let state = State::parse(
+            r#"{"version":4,"resources":[{"mode":"managed","type":"aws_security_group_rule","name":"old",
+              "instances":[{"attributes":{}}]}]}"#,
+        );
+        let error = Topology::read(&state.unwrap()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("aws_security_group_rule.old: "),
+            "{error}"
+        );
+    }
 
     #[test]
     fn load_balancer_and_stray_addresses_are_the_highest_free_ones() {

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail};
 /// An attached volume. It goes with this value: the kernel clears the device when nobody has it open or mounted any
 /// more, also after `kill -9`.
 pub struct Volume {
+    /// `vol-…`.
+    pub id: String,
     /// The block device, e.g. `/dev/loop0`.
     pub device: PathBuf,
     /// The path an instance knows it by.
@@ -42,6 +44,7 @@ impl Volume {
             id.replace('-', "")
         );
         Ok(Volume {
+            id: id.to_owned(),
             device,
             link,
             _open: open,
@@ -49,16 +52,20 @@ impl Volume {
     }
 }
 
-/// Detaches what a killed run with this in-memory folder has left: its backing files are gone, but named.
+/// Detaches what a killed run with this in-memory folder has left: its backing files are gone, but named. The kernel
+/// names them from the root of a file system that is mounted nowhere any more, so without the `/run` before it.
 ///
 /// # Errors
 /// If a device can neither be listed nor detached.
 pub fn detach_leftovers(folder: &Path) -> Result<()> {
+    let name = folder
+        .file_name()
+        .context("the in-memory folder has no name")?;
     let list = losetup(&["--list", "--noheadings", "--output", "NAME,BACK-FILE"])?;
     for line in list.lines() {
         let mut words = line.split_whitespace();
         if let (Some(device), Some(file)) = (words.next(), words.next())
-            && Path::new(file).starts_with(folder)
+            && Path::new(file).iter().any(|part| part == name)
         {
             losetup(&["--detach", device])?;
         }

@@ -2,10 +2,13 @@
 //! is pretended, and one on disk for the few files that people use.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
+/// Says that a folder is a rehearsal's, and so one that may be removed with all that is in it.
+const MARK: &str = ".drawbridge-rehearsal";
 /// How much of a log an error shows.
 const TAIL_LINES: usize = 15;
 
@@ -37,10 +40,30 @@ impl World {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot create {}", folder.display()))?;
         }
+        let mark = outside.join(MARK);
+        fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
         Ok(World {
             inside,
             outside: outside.to_owned(),
         })
+    }
+
+    /// Removes the folder on disk, if there is one.
+    ///
+    /// # Errors
+    /// If it holds files and no rehearsal has made it; it is left as it is then.
+    pub fn remove_outside(outside: &Path) -> Result<()> {
+        let mut entries = match fs::read_dir(outside) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries.with_context(|| format!("cannot list {}", outside.display()))?,
+        };
+        ensure!(
+            entries.next().is_none() || outside.join(MARK).exists(),
+            "{} holds files that are no rehearsal's, and a rehearsal begins with an empty folder: name another one with \
+             --work-dir",
+            outside.display()
+        );
+        fs::remove_dir_all(outside).with_context(|| format!("cannot remove {}", outside.display()))
     }
 }
 

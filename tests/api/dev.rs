@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::server::wait_for;
+use crate::support::{free_port, server::wait_for};
 
 fn folder() -> tempfile::TempDir {
     let mut builder = tempfile::Builder::new();
@@ -26,14 +26,6 @@ fn folder() -> tempfile::TempDir {
         .prefix("drawbridge-test-dev-")
         .permissions(fs::Permissions::from_mode(0o755));
     builder.tempdir().unwrap()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 fn dev(folder: &Path, port: u16) -> Command {

@@ -1,7 +1,7 @@
 //! Two sshds on 127.0.0.1 with host keys of their own, run by whoever runs the tests, and gone when dropped.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -11,6 +11,8 @@ use drawbridge::appliance::Role;
 use drawbridge::bastion::host_keys::Pins;
 use drawbridge::bastion::{Access, Endpoint, Login};
 use drawbridge::terraform::Deployment;
+
+use crate::support::free_port;
 
 /// Debian's place, and the usual others. sshd must be started by its absolute path.
 const PLACES: [&str; 3] = [
@@ -91,12 +93,7 @@ impl Sshd {
     fn start(folder: &Path, name: &str) -> Self {
         let key = folder.join(format!("{name}_host_key"));
         generate_key(&key);
-        // Bound for a moment to find a free port; sshd binds it again.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let config = folder.join(format!("{name}_config"));
         let text = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\

@@ -110,6 +110,8 @@ impl World {
              mknod {at}/dev/loop-control c 10 237; ln -s /proc/self/fd {at}/dev/fd
              mkdir -p {at}/dev/disk/by-id {at}/dev/shm; chmod 1777 {at}/dev/shm; : > {at}/dev/console
              mount --bind {at}/dev /dev; mount --bind {at}/ssh /etc/ssh
+             printf '%032d\\n' 1 > {at}/machine-id
+             [ ! -e /etc/machine-id ] || mount --bind {at}/machine-id /etc/machine-id
              mount -t tmpfs -o mode=755 var-lib /var/lib; mount -t tmpfs -o mode=755 run /run
              mkdir -p /var/lib/systemd /run/postgresql; chown postgres: /run/postgresql"
         ));

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::stage::{Ended, Stage};
+use super::stage::{Rehearsal, Stage};
 use crate::support::repository;
 
-fn refused(stage: &Stage, mut command: Command) -> String {
-    let ended = Ended::from(command.output().unwrap());
+fn refused(stage: &Stage, command: Command) -> String {
+    let ended = Rehearsal::start(command).end();
     assert_eq!(ended.code, Some(1), "{}", ended.said);
     let lines: Vec<&str> = ended.said.lines().collect();
     assert_eq!(lines.len(), 1, "not one line: {}", ended.said);
@@ -168,6 +168,22 @@ fn a_malformed_position_file_is_named_with_its_shape() {
         said.contains("nat.auto.tfvars.json") && said.contains("true"),
         "{said}"
     );
+}
+
+#[test]
+fn a_work_folder_with_somebodys_files_is_refused_and_kept() {
+    let stage = Stage::new();
+    let precious = stage.work_dir().join("precious");
+    fs::create_dir_all(stage.work_dir()).unwrap();
+    fs::write(&precious, "mine").unwrap();
+    let ended = Rehearsal::start(stage.command(&["--exit"])).end();
+    assert_eq!(ended.code, Some(1), "{}", ended.said);
+    assert!(
+        ended.said.contains("--work-dir") && ended.said.lines().count() == 1,
+        "{}",
+        ended.said
+    );
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
 }
 
 #[test]

@@ -1,14 +1,20 @@
-use super::stage::Stage;
-use crate::support::repository;
+//! The shipped `terraform/`, rehearsed to the end.
+
 use std::fs;
 
+use super::stage::Stage;
+use crate::support::repository;
+
 /// Proofs without which a rehearsal would prove less than it promises.
-const PROMISED: [&str; 30] = [
+const PROMISED: &[&str] = &[
     "terraform apply",
     "backend has no public address",
     "database has no public address",
     "backend's subnet is private",
     "database's subnet is private",
+    "backend's way out is a route of its own",
+    "database's way out is a route of its own",
+    "ssh to the bastion",
     "instance metadata needs a session token (IMDSv2)",
     "destroy-nat.sh refuses before the bootstrap is complete",
     "nothing was changed",
@@ -16,6 +22,7 @@ const PROMISED: [&str; 30] = [
     "database has bootstrapped",
     "internet → alb-1a: GET /docs",
     "internet → alb-1a: POST and GET /items",
+    "internet → alb-1b: GET /docs",
     "internet → alb-1b: POST and GET /items",
     "backend → the AWS API",
     "database → the AWS API",
@@ -23,14 +30,24 @@ const PROMISED: [&str; 30] = [
     "ssh to backend through the bastion",
     "ssh to database through the bastion",
     "a database with another host key is refused",
+    "admins → bastion:22",
+    "internet → load_balancer:80",
+    "load_balancer → backend:8000",
+    "bastion → backend:22",
     "bastion → database:22",
+    "backend → database:5432",
     "nothing but flows.json gets through",
     "the database password is in no state, user data, log or argument",
     "destroy-nat.sh closes the window",
     "destroy-nat.sh: nat-gateway-gone",
     "destroy-nat.sh: address-released",
     "destroy-nat.sh: plan-empty",
+    "destroy-nat.sh: api-ready",
+    "destroy-nat.sh: no-egress-backend",
+    "destroy-nat.sh: no-egress-database",
     "gateway, address, route and schedule are gone from the state",
+    "the position file says closed",
+    "internet → API: POST and GET /items",
     "backend has no way out",
     "database has no way out",
     "backend's bootstrap is complete without the internet",

@@ -1,13 +1,23 @@
 //! A rehearsal as a child process, with folders of its own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use drawbridge::rehearsal::memory_folder;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::repository;
+use crate::support::{copy_terraform, eventually, read_again, repository};
+
+/// A rehearsal takes two minutes; five at once on two cores take twice that.
+const LIMIT: Duration = Duration::from_secs(600);
+/// One that is told to end needs a second.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A copy of `terraform/` to break, and a work folder.
 pub struct Stage {
@@ -29,13 +39,7 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("terraform");
         fs::create_dir(&copy).unwrap();
-        for entry in fs::read_dir(repository().join("terraform")).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_file() && !name.contains("tfstate") {
-                fs::copy(&path, copy.join(name)).unwrap();
-            }
-        }
+        copy_terraform(&copy);
         Self { folder }
     }
 
@@ -84,7 +88,7 @@ impl Stage {
 
     /// Runs it to its end and looks for what it left behind.
     pub fn rehearse(&self) -> Ended {
-        let ended = Ended::from(self.command(&["--exit", "--json"]).output().unwrap());
+        let ended = Rehearsal::start(self.command(&["--exit", "--json"])).end();
         self.assert_nothing_is_left();
         ended
     }
@@ -101,37 +105,96 @@ impl Stage {
             "{} is left",
             self.work_dir().display()
         );
-        let devices = Command::new("losetup")
+        assert_eq!(
+            self.devices(),
+            Vec::<String>::new(),
+            "loop devices are left"
+        );
+    }
+
+    /// Files behind the loop devices of this rehearsal; those of one beside it are in another folder.
+    pub fn devices(&self) -> Vec<String> {
+        let list = Command::new("losetup")
             .args(["--list", "--noheadings", "--output", "BACK-FILE"])
             .output()
             .unwrap();
-        let devices = String::from_utf8_lossy(&devices.stdout).into_owned();
-        // A volume in use by a rehearsal beside this one is that one's.
-        let running = rehearsals_running();
-        assert!(
-            running || !devices.contains("/run/drawbridge-"),
-            "loop devices are left: {devices}"
-        );
+        let folder = memory_folder(&self.work_dir());
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let list = String::from_utf8(list.stdout).unwrap();
+        list.lines()
+            .filter(|file| file.contains(name))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
+/// A rehearsal under way; it does not outlive the test.
+pub struct Rehearsal {
+    child: Child,
+    output: File,
+    errors: File,
+}
+
+impl Rehearsal {
+    pub fn start(mut command: Command) -> Self {
+        let (output, errors) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let child = command
+            .stdout(output.try_clone().unwrap())
+            .stderr(errors.try_clone().unwrap())
+            .spawn()
+            .unwrap();
         Self {
-            code: output.status.code(),
-            report: serde_json::from_slice(&output.stdout).unwrap_or(Value::Null),
-            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+            child,
+            output,
+            errors,
+        }
+    }
+
+    pub fn send(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Ended {
+        let status = eventually(LIMIT, "the end of the rehearsal", || {
+            let ended = self.child.try_wait().unwrap();
+            ended.ok_or_else(|| read_again(&mut self.errors))
+        });
+        Ended {
+            code: status.code(),
+            report: serde_json::from_str(&read_again(&mut self.output)).unwrap_or(Value::Null),
+            said: read_again(&mut self.errors),
+        }
+    }
+}
+
+impl Drop for Rehearsal {
+    fn drop(&mut self) {
+        // Asked first, so that it clears away what it made.
+        if let Ok(None) = self.child.try_wait() {
+            self.send(Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + STOP_LIMIT;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+            }
+            thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
 impl Ended {
-    /// Whether the proof of this name held; fails if it was not tried.
+    /// Whether the proof of this name held, every time it was tried; fails if it was not.
     pub fn held(&self, name: &str) -> bool {
-        let proof = self.proofs().into_iter().find(|(proof, ..)| proof == name);
-        proof
-            .unwrap_or_else(|| panic!("no proof is called {name:?}:\n{}", self.said))
-            .1
+        let mut tried = self.proofs();
+        tried.retain(|(proof, ..)| proof == name);
+        assert!(
+            !tried.is_empty(),
+            "no proof is called {name:?}:\n{}",
+            self.said
+        );
+        tried.iter().all(|(_, held, _)| *held)
     }
 
     /// Name, outcome and detail of every proof.
@@ -157,31 +220,20 @@ impl Ended {
 
 /// Command lines of the processes that live inside the rehearsal with this work folder: its name is on their `/run`.
 pub fn processes_of(work_dir: &Path) -> Vec<String> {
-    let name = format!(" {} ", work_dir.display());
-    processes()
-        .filter(|process| {
-            fs::read_to_string(process.join("mountinfo")).is_ok_and(|mounts| mounts.contains(&name))
-        })
+    inhabitants(work_dir)
         .map(|process| command_line(&process))
         .collect()
 }
 
 /// Process id, on this machine, of the one inside the rehearsal whose command line contains `part`.
 pub fn find_process(work_dir: &Path, part: &str) -> Option<i32> {
-    let name = format!(" {} ", work_dir.display());
-    processes()
-        .filter(|process| {
-            fs::read_to_string(process.join("mountinfo")).is_ok_and(|mounts| mounts.contains(&name))
-        })
+    inhabitants(work_dir)
         .find(|process| command_line(process).contains(part))
         .and_then(|process| process.file_name()?.to_str()?.parse().ok())
 }
 
-fn rehearsals_running() -> bool {
-    processes().any(|process| command_line(&process).contains("--inside"))
-}
-
-fn processes() -> impl Iterator<Item = PathBuf> {
+fn inhabitants(work_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let name = format!(" {} ", work_dir.display());
     fs::read_dir("/proc")
         .unwrap()
         .flatten()
@@ -193,6 +245,9 @@ fn processes() -> impl Iterator<Item = PathBuf> {
                 .all(|c| c.is_ascii_digit())
         })
         .map(|entry| entry.path())
+        .filter(move |process| {
+            fs::read_to_string(process.join("mountinfo")).is_ok_and(|mounts| mounts.contains(&name))
+        })
 }
 
 fn command_line(process: &Path) -> String {

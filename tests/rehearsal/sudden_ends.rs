@@ -1,41 +1,53 @@
 //! Ctrl-C, SIGTERM, `kill -9`, an emulator that dies: nothing may stay.
 
-use std::process::{Child, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use drawbridge::rehearsal::memory_folder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::stage::{Ended, Stage, find_process, processes_of};
+use super::stage::{Rehearsal, Stage, find_process, processes_of};
 use crate::support::eventually;
 
 /// The emulator is up after some seconds, and Terraform under way at once.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Starts a rehearsal and waits until Terraform applies.
-fn applying(stage: &Stage) -> Child {
-    let child = stage
-        .command(&["--exit", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+fn applying(stage: &Stage) -> Rehearsal {
+    let rehearsal = Rehearsal::start(stage.command(&["--exit", "--json"]));
     eventually(LIMIT, "terraform", || {
         find_process(&stage.work_dir(), "terraform apply")
             .ok_or_else(|| format!("{:?}", processes_of(&stage.work_dir())))
     });
-    child
+    rehearsal
 }
 
-fn send(child: &Child, signal: Signal) {
-    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+/// What a run leaves that was killed at the wrong moment: a loop device over a file on a file system that is gone.
+fn leave_a_device_behind(stage: &Stage) {
+    let script = "mount -t tmpfs rest /run; mkdir -p \"$1\"; truncate -s 1M \"$1/rest.img\"; losetup -f \"$1/rest.img\"";
+    let made = Command::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-euc",
+            script,
+            "sh",
+        ])
+        .arg(memory_folder(&stage.work_dir()))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    assert!(!stage.devices().is_empty());
 }
 
 fn ends_orderly_after(signal: Signal) {
     let stage = Stage::new();
-    let child = applying(&stage);
-    send(&child, signal);
-    let ended = Ended::from(child.wait_with_output().unwrap());
+    let rehearsal = applying(&stage);
+    rehearsal.send(signal);
+    let ended = rehearsal.end();
     assert_eq!(ended.code, Some(130), "{}", ended.said);
     assert!(ended.said.contains("interrupted"), "{}", ended.said);
     stage.assert_nothing_is_left();
@@ -54,9 +66,9 @@ fn sigterm_in_the_middle_leaves_nothing() {
 #[test]
 fn kill_9_leaves_no_process_and_the_next_start_clears_the_rest() {
     let stage = Stage::new();
-    let mut child = applying(&stage);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let killed = applying(&stage);
+    killed.send(Signal::SIGKILL);
+    killed.end();
     eventually(LIMIT, "the end of every process", || {
         let left = processes_of(&stage.work_dir());
         if left.is_empty() {
@@ -69,19 +81,20 @@ fn kill_9_leaves_no_process_and_the_next_start_clears_the_rest() {
         stage.work_dir().exists(),
         "the killed run had made its folder"
     );
+    leave_a_device_behind(&stage);
     let next = applying(&stage);
-    send(&next, Signal::SIGINT);
-    next.wait_with_output().unwrap();
+    next.send(Signal::SIGINT);
+    next.end();
     stage.assert_nothing_is_left();
 }
 
 #[test]
 fn an_emulator_that_dies_is_named_at_once() {
     let stage = Stage::new();
-    let child = applying(&stage);
+    let rehearsal = applying(&stage);
     let emulator = find_process(&stage.work_dir(), "emulator.py").unwrap();
     kill(Pid::from_raw(emulator), Signal::SIGKILL).unwrap();
-    let ended = Ended::from(child.wait_with_output().unwrap());
+    let ended = rehearsal.end();
     assert_eq!(ended.code, Some(1), "{}", ended.said);
     assert!(
         ended.error().contains("the AWS emulator has ended"),

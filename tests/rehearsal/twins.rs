@@ -14,24 +14,42 @@ fn rehearse_with(mistake: impl FnOnce(&Stage)) -> Ended {
 #[test]
 fn a_backend_that_is_open_to_everybody_is_named_with_the_rule() {
     let ended = rehearse_with(|stage| {
-        stage.append(
-            "security.tf",
-            r#"
-resource "aws_vpc_security_group_ingress_rule" "planted" {
+        for (name, protocol, from, to) in [
+            ("planted", "tcp", 8000, 8000),
+            // What no flow is about: other ports, and another protocol.
+            ("planted_beside", "tcp", 9000, 9010),
+            ("planted_udp", "udp", 53, 53),
+        ] {
+            stage.append(
+                "security.tf",
+                &format!(
+                    r#"
+resource "aws_vpc_security_group_ingress_rule" "{name}" {{
   security_group_id = aws_security_group.main["backend"].id
   cidr_ipv4         = "0.0.0.0/0"
-  ip_protocol       = "tcp"
-  from_port         = 8000
-  to_port           = 8000
-}
-"#,
-        );
+  ip_protocol       = "{protocol}"
+  from_port         = {from}
+  to_port           = {to}
+}}
+"#
+                ),
+            );
+        }
     });
     assert!(!ended.held("nothing but flows.json gets through"));
     let error = ended.error();
     assert!(error.contains("backend:8000"), "{error}");
     assert!(
-        error.contains("let in by aws_vpc_security_group_ingress_rule.planted"),
+        error.contains("let in by aws_vpc_security_group_ingress_rule.planted;"),
+        "{error}"
+    );
+    assert!(
+        error.contains("backend:9010")
+            && error.contains("let in by aws_vpc_security_group_ingress_rule.planted_beside"),
+        "{error}"
+    );
+    assert!(
+        error.contains("aws_vpc_security_group_ingress_rule.planted_udp lets UDP through"),
         "{error}"
     );
 }

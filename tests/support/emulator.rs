@@ -1,7 +1,7 @@
 //! The AWS emulator of the rehearsal, one per test.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Outcome, REGION, Running, eventually, repository, run, without_cloud_settings};
+use super::{
+    Outcome, REGION, Running, eventually, free_port, repository, run, without_cloud_settings,
+};
 
 /// Calls one operation of an AWS service and prints the answer as JSON. moto brings boto3 along, so
 /// this works wherever the emulator does; the `aws` command need not be there.
@@ -35,10 +37,7 @@ impl Emulator {
         let python = python();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = folder.path().join("emulator.log");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a free port")
-            .port();
+        let port = free_port();
         let file = File::create(&log).expect("the emulator's log");
         let mut command = Command::new(&python);
         without_cloud_settings(&mut command)

@@ -1,10 +1,13 @@
 //! What several tests need: a Postgres, a server, the AWS emulator, and a terraform that talks to it.
 
 mod emulator;
+mod ports;
 pub mod postgres;
 pub mod server;
 mod stack;
 
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use emulator::Emulator;
+pub use ports::free_port;
 pub use stack::Stack;
 
 /// The region everything is pretended in: the default of `terraform/`.
@@ -83,14 +87,33 @@ pub fn run(command: &mut Command, limit: Duration) -> Outcome {
             .expect("the child's status")
             .ok_or_else(|| "still running".to_owned())
     });
-    let mut text = Vec::new();
-    output
-        .seek(SeekFrom::Start(0))
-        .expect("the output's beginning");
-    output.read_to_end(&mut text).expect("the output");
     Outcome {
         code: status.code(),
-        text: String::from_utf8_lossy(&text).into_owned(),
+        text: read_again(&mut output),
+    }
+}
+
+/// All that has been written to a file, wherever it stands.
+pub fn read_again(file: &mut File) -> String {
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(0)).expect("a file's beginning");
+    file.read_to_end(&mut text).expect("a readable file");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Copies `terraform/` as it is committed: not what somebody's own apply left there, such as state, images and variables.
+pub fn copy_terraform(target: &Path) {
+    for entry in fs::read_dir(repository().join("terraform")).expect("terraform/") {
+        let path = entry.expect("an entry of terraform/").path();
+        let name = path
+            .file_name()
+            .and_then(OsStr::to_str)
+            .expect("a readable file name");
+        let is_committed = name.ends_with(".tf")
+            || ["flows.json", "nat.auto.tfvars.json", ".terraform.lock.hcl"].contains(&name);
+        if is_committed {
+            fs::copy(&path, target.join(name)).expect("a copy");
+        }
     }
 }
 

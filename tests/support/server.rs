@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -16,6 +16,8 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+
+use super::eventually;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -31,14 +33,7 @@ pub fn host(config: &Path) -> Command {
 
 /// Asks until `look` answers, 30 s at most.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    eventually(LIMIT, what, || look().ok_or_else(|| "nothing".to_owned()))
 }
 
 /// A running server.

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drawbridge::terraform::{CliConfig, cli_config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Emulator, Outcome, repository, run, text};
+use super::{Emulator, Outcome, copy_terraform, run, text};
 
 /// A copy of `terraform/` with a state of its own.
 pub struct Stack<'a> {
@@ -19,22 +20,7 @@ impl<'a> Stack<'a> {
     /// Copies `terraform/`, publishes images, chooses an administrator, and runs `terraform init`.
     pub fn new(emulator: &'a Emulator, admin_key: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for entry in fs::read_dir(repository().join("terraform")).expect("terraform/") {
-            let path = entry.expect("an entry of terraform/").path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .expect("a readable file name")
-                .to_owned();
-            // Not what somebody's own apply left there: state, images, other variables.
-            let ours = name.ends_with(".tf")
-                || name == "flows.json"
-                || name == "nat.auto.tfvars.json"
-                || name == ".terraform.lock.hcl";
-            if ours {
-                fs::copy(&path, folder.path().join(name)).expect("a copy");
-            }
-        }
+        copy_terraform(folder.path());
         let stack = Self { emulator, folder };
         let images: Value = ["bastion", "backend", "database"]
             .map(|role| (role.to_owned(), Value::from(emulator.image(role))))
@@ -78,14 +64,18 @@ impl<'a> Stack<'a> {
             .env("TF_IN_AUTOMATION", "1")
             .env("TF_INPUT", "0")
             .env("CHECKPOINT_DISABLE", "1");
-        if let Some(mirror) = provider_mirror() {
-            let settings = self.path("mirror.tfrc");
-            // Without the exclusion terraform asks the registry as well, and fails where there is none.
-            let text = format!(
-                "provider_installation {{\n  filesystem_mirror {{\n    path    = {mirror:?}\n    include = [\"hashicorp/aws\"]\n  }}\n  direct {{\n    exclude = [\"hashicorp/aws\"]\n  }}\n}}\n"
-            );
-            fs::write(&settings, text).expect("mirror.tfrc");
-            command.env("TF_CLI_CONFIG_FILE", settings);
+        // Where providers come from is this machine's affair, as it is for the program itself.
+        match cli_config() {
+            CliConfig::Generate(text) => {
+                self.write("mirror.tfrc", &text);
+                command.env("TF_CLI_CONFIG_FILE", self.path("mirror.tfrc"));
+            }
+            CliConfig::Keep => {
+                command.envs(
+                    std::env::var_os("TF_CLI_CONFIG_FILE").map(|file| ("TF_CLI_CONFIG_FILE", file)),
+                );
+            }
+            CliConfig::Remove => {}
         }
         run(&mut command, Duration::from_secs(600))
     }
@@ -149,13 +139,4 @@ impl<'a> Stack<'a> {
             .filter_map(|name| fs::read_to_string(self.path(name)).ok())
             .collect()
     }
-}
-
-/// A folder that holds the AWS provider, on machines that cannot reach the registry.
-fn provider_mirror() -> Option<PathBuf> {
-    let named = std::env::var_os("DRAWBRIDGE_TERRAFORM_MIRROR").map(PathBuf::from);
-    named
-        .into_iter()
-        .chain([PathBuf::from("/opt/tf-plugins")])
-        .find(|folder| folder.is_dir())
 }
