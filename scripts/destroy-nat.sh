@@ -20,7 +20,7 @@ Refuses (exit status 3) until backend and database have reported a complete boot
 care. Then removes the NAT gateway with terraform and proves that it is gone. Running it again is safe.
 `drawbridge nat close --help` lists all options and exit statuses.
 
-Runs $DRAWBRIDGE_BIN if set, else target/release/drawbridge, target/debug/drawbridge or the drawbridge on the PATH;
+Runs $DRAWBRIDGE_BIN if set, else the newer of target/release/drawbridge and target/debug/drawbridge, or the drawbridge on the PATH;
 else builds it with cargo, or runs it with nix.
 TEXT
 }
@@ -34,12 +34,13 @@ find_drawbridge() {
     return
   fi
   local target=${CARGO_TARGET_DIR:-$root/target}
-  for candidate in "$target/release/drawbridge" "$target/debug/drawbridge"; do
-    if [[ -x $candidate ]]; then
-      command=("$candidate")
-      return
-    fi
-  done
+  # The newer one: an old release build would close the window as an old version did.
+  candidate=$target/release/drawbridge
+  [[ $target/debug/drawbridge -nt $candidate ]] && candidate=$target/debug/drawbridge
+  if [[ -x $candidate ]]; then
+    command=("$candidate")
+    return
+  fi
   if candidate=$(type -P drawbridge); then
     command=("$candidate")
   elif type -P cargo >/dev/null; then

@@ -17,6 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use crate::bastion::exec::command_line;
 use crate::postgres::{Binaries, Cluster, ClusterError, Owner};
 use folder::Folder;
 use server::Server;
@@ -146,8 +147,15 @@ async fn bring_up_and_watch(
     drop(out);
     eprintln!("the API is up; Ctrl-C stops it and its database");
     eprintln!(
-        "the database: psql -h {} -U drawbridge drawbridge",
-        cluster.sockets().display()
+        "the database: {}",
+        command_line(&[
+            "psql",
+            "-h",
+            &cluster.sockets().to_string_lossy(),
+            "-U",
+            "drawbridge",
+            "drawbridge"
+        ])
     );
 
     tokio::select! {

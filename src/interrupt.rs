@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM, counted once for the whole process.
+//! Ctrl-C, SIGTERM and SIGHUP, counted once for the whole process.
 //!
 //! Whoever waits for something also waits for [`Interrupt::requested`], so that a command ends in order: terraform is
 //! told, temporary files go, the report says where things stand. The second signal is passed on as well.
@@ -18,7 +18,7 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Starts to count SIGINT and SIGTERM. From now on neither ends the process by itself: every wait of the
+    /// Starts to count SIGINT, SIGTERM and SIGHUP. From now on none of them ends the process by itself: every wait of the
     /// command has to look at the returned token. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -26,12 +26,15 @@ impl Interrupt {
     pub fn listen() -> io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        // A terminal that closes, an ssh session that drops.
+        let mut hangup = signal(SignalKind::hangup())?;
         let (sender, count) = watch::channel(0);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     Some(()) = interrupt.recv() => {}
                     Some(()) = terminate.recv() => {}
+                    Some(()) = hangup.recv() => {}
                     else => break,
                 }
                 sender.send_modify(|count| *count += 1);

@@ -25,7 +25,9 @@ impl Progress {
     pub fn stderr() -> Self {
         let shown = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {wide_msg} {elapsed_precise}")
+            {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(120));
@@ -53,6 +55,14 @@ impl Progress {
             Shown::Plain => write_line(&escape(text)),
             Shown::Spinner(bar) => bar.set_message(escape(text)),
         }
+    }
+
+    /// A passing line with which something new begins; the time shown counts from here.
+    pub fn begin(&self, text: &str) {
+        if let Shown::Spinner(bar) = self.shown.as_ref() {
+            bar.reset_elapsed();
+        }
+        self.line(text);
     }
 
     /// A line that stays.

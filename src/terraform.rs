@@ -12,6 +12,7 @@ mod ui;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -115,8 +116,8 @@ impl Terraform {
             CliConfig::Keep => {}
             CliConfig::Remove => environment.push(("TF_CLI_CONFIG_FILE".into(), Change::Remove)),
             CliConfig::Generate(text) => {
-                let folder = TempDir::with_prefix("drawbridge-terraform-")
-                    .map_err(TerraformError::Scratch)?;
+                let folder =
+                    scratch_folder("drawbridge-terraform-").map_err(TerraformError::Scratch)?;
                 let file = folder.path().join("cli.tfrc");
                 fs::write(&file, text).map_err(TerraformError::Scratch)?;
                 environment.push(set("TF_CLI_CONFIG_FILE", file.as_os_str()));
@@ -225,7 +226,7 @@ impl Terraform {
     /// # Errors
     /// Any [`TerraformError`] of a run.
     pub async fn plan(&self, variables: &[(&str, &str)]) -> Result<Plan, TerraformError> {
-        let folder = TempDir::with_prefix("drawbridge-plan-").map_err(TerraformError::Scratch)?;
+        let folder = scratch_folder("drawbridge-plan-").map_err(TerraformError::Scratch)?;
         let file = folder.path().join("plan");
         let mut arguments: Vec<OsString> = [
             "plan",
@@ -368,6 +369,15 @@ impl Terraform {
         // No code means a signal: a failure like any other, but never 0.
         Ok(ended?.code().unwrap_or(-1))
     }
+}
+
+/// A folder that only this user can read: a plan holds what the state holds.
+fn scratch_folder(prefix: &str) -> std::io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix(prefix)
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir()
 }
 
 /// What a talking run said.

@@ -4,6 +4,8 @@
 
 # The one release that src/rehearsal/emulator.py reaches into; it names it.
 MOTO="moto[server]==$(sed -n 's/^MOTO = "\(.*\)"$/\1/p' src/rehearsal/emulator.py)"
+# The aws command, of a release that shares moto's botocore.
+AWSCLI='awscli==1.45.11'
 
 abort() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -18,6 +20,8 @@ is_there() {
     case $1 in
         # Debian keeps the server's programs out of the PATH.
         postgres) [ -n "$(command -v postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres')" ] ;;
+        # Debian splits Python's own venv off.
+        venv) python3 -c 'import ensurepip' 2>/dev/null ;;
         # What a C compiler needs to link a program.
         libc) [ -e /usr/include/stdio.h ] || [ -n "${NIX_CC:-}" ] ;;
         *) PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
@@ -52,13 +56,16 @@ apt_install() {
 without_services() (
     policy=/usr/sbin/policy-rc.d
     clusters=/etc/postgresql-common/createcluster.conf
+    made=()
+    trap 'rm -f "${made[@]}"' EXIT
+    trap 'exit 130' INT TERM HUP
     if [ ! -e "$policy" ]; then
-        trap 'rm -f "$policy"' EXIT
-        trap 'exit 130' INT TERM HUP
+        made+=("$policy")
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod +x "$policy"
     fi
     if [ ! -e "$clusters" ]; then
+        made+=("$clusters")
         mkdir -p "${clusters%/*}"
         printf 'create_main_cluster = false\n' >"$clusters"
     fi
@@ -77,22 +84,29 @@ need_root() {
         abort 'a rehearsal makes network namespaces and needs root: run it with sudo, or as root in a virtual machine'
 }
 
+under_sudo() {
+    [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]
+}
+
 # Under sudo the caller's tools are still the ones to use: Rust is usually installed in a home folder.
 use_callers_tools() {
-    [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] || return 0
+    under_sudo || return 0
     # shellcheck disable=SC2016  # the caller's PATH, not this one
     PATH=$PATH:$(runuser -l "$SUDO_USER" -c 'printf %s "$PATH"')
 }
 
-# build ARGUMENTS…: cargo build, as whoever called sudo, so that target/ stays theirs.
-build() {
-    if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
-        local target=''
-        [ -z "${CARGO_TARGET_DIR:-}" ] || target="CARGO_TARGET_DIR=$(printf %q "$CARGO_TARGET_DIR")"
-        runuser -l "$SUDO_USER" -c "cd $(printf %q "$PWD") && $target cargo build --locked$(printf ' %q' "$@")"
+# as_caller COMMAND…: as whoever called sudo, so that target/ and .drawbridge/ stay theirs.
+as_caller() {
+    if under_sudo; then
+        runuser -u "$SUDO_USER" -- env HOME="$(getent passwd "$SUDO_USER" | cut -d: -f6)" "$@"
     else
-        cargo build --locked "$@"
+        "$@"
     fi
+}
+
+# build ARGUMENTS…: cargo build.
+build() {
+    as_caller cargo build --locked "$@"
 }
 
 need_rust() {
@@ -109,18 +123,18 @@ need_terraform() {
 # moto and the aws command in .drawbridge/venv, once.
 install_emulator() {
     local venv=.drawbridge/venv
-    if [ -x "$venv/bin/aws" ] && [ "$(cat "$venv/installed" 2>/dev/null)" = "$MOTO" ]; then
+    if [ -x "$venv/bin/aws" ] && [ "$(cat "$venv/installed" 2>/dev/null)" = "$MOTO $AWSCLI" ]; then
         return
     fi
-    command -v python3 >/dev/null || install_packages python3:python3
-    if ! python3 -c 'import ensurepip' 2>/dev/null; then
-        install_packages python3-venv-is-missing:python3-venv
-    fi
-    say "installing $MOTO and the aws command into $venv"
-    rm -rf "$venv"
-    mkdir -p .drawbridge
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "$MOTO" awscli ||
-        abort "pip could not install $MOTO; its messages are above"
-    printf '%s' "$MOTO" >"$venv/installed"
+    install_packages python3:python3 venv:python3-venv
+    say "installing $MOTO and $AWSCLI into $venv"
+    as_caller mkdir -p .drawbridge
+    as_caller rm -rf "$venv"
+    as_caller python3 -m venv "$venv"
+    # Not by bin/pip and bin/aws themselves: their first lines name this folder, and a path with a space breaks them.
+    as_caller "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$MOTO" "$AWSCLI" ||
+        abort "pip could not install $MOTO and $AWSCLI; its messages are above"
+    # shellcheck disable=SC2016  # for the program that is written
+    printf '#!/bin/sh\nexec "${0%%/*}/python" -m awscli "$@"\n' | as_caller tee "$venv/bin/aws" >/dev/null
+    printf '%s' "$MOTO $AWSCLI" | as_caller tee "$venv/installed" >/dev/null
 }

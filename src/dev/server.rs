@@ -29,10 +29,13 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(25);
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// What the keys of the server's configuration begin with in the environment. `__` stands between their levels; names
+/// without it, such as `DRAWBRIDGE_IDENTITY`, are for `drawbridge` and not for the server.
+const CONFIGURATION: &str = "DRAWBRIDGE_";
+
 /// Variables that would take the server somewhere else than to this run's database and port. Others, such as
 /// `DRAWBRIDGE_LOG__FILTER`, are for the user to set.
-const OURS: [&str; 4] = [
-    "DRAWBRIDGE_CONFIG",
+const OURS: [&str; 3] = [
     "DRAWBRIDGE_DATABASE__",
     "DRAWBRIDGE_HTTP__LISTEN",
     "CREDENTIALS_DIRECTORY",
@@ -75,11 +78,10 @@ impl Server {
             .process_group(0)
             .kill_on_drop(true);
         for (name, _) in std::env::vars_os() {
-            if name
-                .to_str()
-                .is_some_and(|name| OURS.iter().any(|ours| name.starts_with(ours)))
-            {
-                command.env_remove(name);
+            let text = name.to_string_lossy();
+            let is_foreign = text.starts_with(CONFIGURATION) && !text.contains("__");
+            if is_foreign || OURS.iter().any(|ours| text.starts_with(ours)) {
+                command.env_remove(&name);
             }
         }
         let child = command

@@ -65,7 +65,7 @@ pub fn too_early(
         "nothing was changed",
         position == Position::Open && stands,
         format!(
-            "position file {position:?}, NAT gateway {}",
+            "position file {position}, NAT gateway {}",
             if stands { "stands" } else { "is gone" }
         ),
     );
@@ -147,7 +147,7 @@ pub fn nothing_left(step: &mut Current<'_>, operator: &Operator, open: &Topology
     step.prove(
         "the position file says closed",
         position == Position::Closed,
-        format!("{position:?}"),
+        position.to_string(),
     );
     Ok(())
 }

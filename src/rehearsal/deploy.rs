@@ -16,6 +16,7 @@ use super::machine::{Files, Machine};
 use super::namespaces;
 use super::network::{INTERNET, OPERATOR, Stray};
 use super::report::Current;
+use super::sandbox::SCRATCH;
 use super::session::Session;
 use super::topology::Topology;
 use super::world::World;
@@ -68,6 +69,7 @@ impl Operator {
         fs::create_dir_all(&home).context("cannot create the operator's home")?;
         environment.extend([
             ("PATH".to_owned(), path),
+            ("TMPDIR".to_owned(), SCRATCH.to_owned()),
             ("HOME".to_owned(), home.display().to_string()),
             ("DRAWBRIDGE_BIN".to_owned(), program.display().to_string()),
             (

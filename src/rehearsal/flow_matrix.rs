@@ -78,7 +78,7 @@ pub fn prove(
         let key = flow.to_string();
         match (broken.get(&key), connected.get(&key)) {
             (Some(broken), _) => step.prove(key, false, broken.join(", ")),
-            (None, Some(ways)) => step.prove(key, true, format!("connects, {} way(s)", ways.len())),
+            (None, Some(ways)) => step.prove(key, true, format!("connects; tried {}×", ways.len())),
             (None, None) => step.prove(
                 key,
                 false,

@@ -61,9 +61,9 @@ pub struct RehearseArgs {
     /// Print the proofs as one JSON object on stdout
     #[arg(long)]
     json: bool,
-    /// Port of 127.0.0.1 that leads to the load balancer; 0 takes any free one
-    #[arg(long, default_value_t = 8080)]
-    port: u16,
+    /// Port of 127.0.0.1 that leads to the load balancer; 0 takes any free one [default: 8080; with --exit any]
+    #[arg(long)]
+    port: Option<u16>,
     /// Terraform folder to rehearse [default: terraform/ of this repository]
     #[arg(long, env = terraform::DIRECTORY_VARIABLE, value_name = "DIR")]
     terraform_dir: Option<PathBuf>,
@@ -76,6 +76,13 @@ pub struct RehearseArgs {
     /// Set by the rehearsal itself, inside its namespaces
     #[arg(long, hide = true)]
     inside: bool,
+}
+
+impl RehearseArgs {
+    /// With --exit nobody will open it, so it need not be one that people remember.
+    fn web_port(&self) -> u16 {
+        self.port.unwrap_or(if self.exit { 0 } else { 8080 })
+    }
 }
 
 /// The folder in memory of a rehearsal that keeps its files in `work_dir`. It vanishes with the rehearsal; a device that
@@ -101,8 +108,9 @@ pub async fn run(mut args: RehearseArgs) -> Result<u8> {
     if args.inside {
         return inside(args, root, tools, source).await;
     }
-    drop(publish::Port::take(args.port, "--port")?);
     let sandbox = sandbox::Sandbox::take(&args.work_dir)?;
+    // Given back at once: the inner half takes it.
+    drop(publish::Port::take(args.web_port(), "--port")?);
     let status = sandbox.run().await?;
     // 128 + signal is what a shell would say of a killed program; here that is always a kill -9.
     Ok(status

@@ -1,6 +1,6 @@
 //! What is tried while the window is open, and again when it is closed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -136,16 +136,23 @@ pub fn nat_path(step: &mut Current<'_>, topology: &Topology, emulator: &Emulator
         .lines()
         .filter_map(|line| line.split_whitespace().next()?.parse().ok())
         .collect();
-    let bastions = topology.instances().filter_map(|(host, _)| host.public);
-    let known: BTreeSet<Ipv4Addr> = bastions.chain([gateway, OPERATOR]).collect();
-    let shown: Vec<String> = callers.iter().map(Ipv4Addr::to_string).collect();
+    let bastions = topology
+        .instances()
+        .filter_map(|(host, _)| Some((host.public?, host.name.as_str())));
+    let known: BTreeMap<Ipv4Addr, &str> = bastions
+        .chain([(gateway, "the NAT gateway"), (OPERATOR, "the operator")])
+        .collect();
+    let shown: Vec<String> = callers
+        .iter()
+        .map(|caller| match known.get(caller) {
+            Some(name) => format!("{name} ({caller})"),
+            None => format!("{caller}, which is nobody's"),
+        })
+        .collect();
     step.prove(
         "the AWS API sees private hosts only behind the NAT gateway",
-        callers.contains(&gateway) && callers.is_subset(&known),
-        format!(
-            "calls came from {}; the gateway is {gateway}",
-            shown.join(", ")
-        ),
+        callers.contains(&gateway) && callers.iter().all(|caller| known.contains_key(caller)),
+        format!("calls came from {}", shown.join(", ")),
     );
     Ok(())
 }

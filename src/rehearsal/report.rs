@@ -84,7 +84,7 @@ impl Reporter {
         work: impl FnOnce(&mut Current<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let begun = Instant::now();
-        self.progress.line(&format!("{name} …"));
+        self.progress.begin(&format!("{name} …"));
         let mut current = Current {
             progress: &self.progress,
             proofs: Vec::new(),
@@ -198,7 +198,15 @@ impl Report {
         );
         match &self.error {
             None => format!("✓ all {all} proofs held; {times}"),
-            Some(error) => format!("✗ {held} of {all} proofs held; {times}\n✗ {error}"),
+            Some(error) => {
+                let step = self
+                    .steps
+                    .last()
+                    .map_or("the beginning", |step| step.name.as_str());
+                format!(
+                    "✗ ended at \"{step}\", {held} of {all} proofs so far held; {times}\n✗ {error}"
+                )
+            }
         }
     }
 }
@@ -228,7 +236,9 @@ mod tests {
         assert_eq!(report.counts(), (1, 3));
         assert!(!report.held);
         assert!(
-            report.summary().contains("1 of 3 proofs held"),
+            report
+                .summary()
+                .contains("ended at \"second\", 1 of 3 proofs"),
             "{}",
             report.summary()
         );

@@ -16,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::volumes;
 use super::world::World;
 
+/// Where programs inside keep temporary files.
+pub const SCRATCH: &str = "/run/scratch";
 /// Tells the program that it is the inner one.
 pub const INSIDE: &str = "--inside";
 /// After being told to stop, the inner one has to end processes, which takes well under a second.
@@ -70,8 +72,8 @@ impl Sandbox {
 
     /// Removes what outlives the namespaces: files for people, and loop devices of a run that was killed.
     fn clean(&self) -> Result<()> {
-        volumes::detach_leftovers(&World::inside_path(&self.outside))?;
-        World::remove_outside(&self.outside)
+        World::remove_outside(&self.outside)?;
+        volumes::detach_leftovers(&World::inside_path(&self.outside))
     }
 
     /// Runs this program again inside, with the same arguments, until it ends or is interrupted.
@@ -100,7 +102,11 @@ impl Sandbox {
             .arg(program)
             .args(env::args_os().skip(1))
             .arg(INSIDE)
-            .stdin(Stdio::piped());
+            .stdin(Stdio::piped())
+            // Temporary files vanish with the rest, also those of a run that is killed.
+            .env("TMPDIR", SCRATCH)
+            // The terminal's signals are for this process, which tells the inner one.
+            .process_group(0);
         // Somebody's AWS profile or Terraform arguments are not for this; where providers come from is.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
@@ -157,5 +163,5 @@ pub fn cover_run(name: &Path) -> Result<()> {
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
-    Ok(())
+    fs::create_dir(SCRATCH).with_context(|| format!("cannot create {SCRATCH}"))
 }

@@ -1,5 +1,6 @@
 //! One rehearsal from beginning to end: the steps in their order, and what they hand to each other.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::boot::Fleet;
 use super::emulator::Emulator;
 use super::follower::Follower;
-use super::machine::Machine;
+use super::machine::{Machine, quoted};
 use super::namespaces::Network;
 use super::publish::Port;
 use super::report::{Report, Reporter};
@@ -50,7 +51,7 @@ impl Session {
     /// # Errors
     /// If nothing could be begun, or the report could not be given; the rest is in the report.
     pub fn run(self, stay: impl FnOnce()) -> Result<bool> {
-        let web = Port::take(self.args.port, "--port")?;
+        let web = Port::take(self.args.web_port(), "--port")?;
         let ssh = Port::take(0, "--port")?;
         sandbox::cover_run(&self.args.work_dir)?;
         let world = World::create(&self.args.work_dir)?;
@@ -144,6 +145,7 @@ impl Session {
             fleet.prove_booted_again(step, Role::Backend)
         })?;
         ssh::write_config(&operator, &machine, &world.outside, Some(ssh_address))?;
+        world.give_to_caller()?;
         let invitation = invitation(&self.args.work_dir, web_address);
         Ok(Standing {
             invitation,
@@ -154,14 +156,23 @@ impl Session {
     }
 
     fn print(&self, report: &Report, standing: Option<&Standing>) -> Result<()> {
-        eprintln!("{}", report.summary());
+        let say = |text: &str| text.lines().for_each(|line| self.progress.say(line));
+        say(&report.summary());
+        if !report.held && self.args.logs.is_none() {
+            say("The logs are gone with the machines; --logs DIR keeps them.");
+        }
+        // Whoever reads our output may have gone, as `head` does; that is no reason to fail.
+        let mut out = std::io::stdout().lock();
         if self.args.json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(report).context("cannot write the report")?
-            );
-        } else if let Some(standing) = standing.filter(|_| !self.args.exit) {
-            println!("{}", standing.invitation);
+            let json = serde_json::to_string_pretty(report).context("cannot write the report")?;
+            let _ = writeln!(out, "{json}");
+        }
+        if let Some(standing) = standing.filter(|_| !self.args.exit) {
+            if self.args.json {
+                say(&standing.invitation);
+            } else {
+                let _ = writeln!(out, "{}", standing.invitation);
+            }
         }
         Ok(())
     }
@@ -184,8 +195,7 @@ fn bastion_address(topology: &Topology) -> Result<SocketAddr> {
 }
 
 fn invitation(folder: &std::path::Path, web: SocketAddr) -> String {
-    let config = folder.join("ssh_config");
-    let config = config.display();
+    let config = quoted(&folder.join("ssh_config"));
     format!(
         "\nOpen in a browser:   http://{web}/docs\nor on a terminal:    curl http://{web}/items\nSign in:             ssh -F \
          {config} backend\n                     ssh -F {config} database\n\nEverything stands until Ctrl-C."

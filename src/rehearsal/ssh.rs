@@ -129,11 +129,15 @@ pub fn sign_in(
         return Ok(said);
     }
     let problem = String::from_utf8_lossy(&output.stderr);
-    let problem: Vec<&str> = problem
+    // Its last words say why; above them stand banners.
+    let last: Vec<&str> = problem
         .lines()
+        .rev()
         .filter(|line| !line.trim().is_empty())
+        .take(2)
         .collect();
-    bail!("{} {} ({})", said, problem.join(" / "), output.status);
+    let last: Vec<&str> = last.into_iter().rev().collect();
+    bail!("{said}{} ({})", last.join(" / "), output.status);
 }
 
 /// `drawbridge ssh-config`, optionally for a bastion that is published elsewhere.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -46,6 +47,30 @@ impl World {
             inside,
             outside: outside.to_owned(),
         })
+    }
+
+    /// Gives the folder on disk to whoever called sudo, so that the ssh lines work for them: OpenSSH wants a key that
+    /// is its user's own.
+    ///
+    /// # Errors
+    /// If a file's owner cannot be changed.
+    pub fn give_to_caller(&self) -> Result<()> {
+        let id = |name| {
+            std::env::var(name)
+                .ok()
+                .and_then(|id| id.parse::<u32>().ok())
+        };
+        let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else {
+            return Ok(());
+        };
+        let entries = fs::read_dir(&self.outside)
+            .with_context(|| format!("cannot list {}", self.outside.display()))?;
+        let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        for path in files.chain([self.outside.clone()]) {
+            chown(&path, Some(user), Some(group))
+                .with_context(|| format!("cannot give {} to user {user}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Removes the folder on disk, if there is one.

@@ -39,6 +39,7 @@ fn dev(folder: &Path, port: u16) -> Command {
         .stderr(Stdio::piped());
     // What is set here would lead the server astray.
     command
+        .env("DRAWBRIDGE_IDENTITY", "/nowhere/id_ed25519")
         .env("DRAWBRIDGE_HTTP__LISTEN", "127.0.0.1:1")
         .env("DRAWBRIDGE_DATABASE__PORT", "1");
     command
