@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod appliance;
+#[cfg(any(feature = "host", feature = "operator"))]
+mod error_chain;
 pub mod flows;
 
 #[cfg(feature = "host")]

@@ -12,7 +12,8 @@ use poem::{Result, http::StatusCode, web::Data};
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
 
 use super::problem::{Problem, RETRY_AFTER_SECONDS};
-use crate::db::{Database, DbError, chain};
+use crate::db::{Database, DbError};
+use crate::error_chain::chain;
 
 /// Below the 5 s a load balancer's health check waits by default.
 const READY_LIMIT: Duration = Duration::from_secs(2);

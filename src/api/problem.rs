@@ -15,7 +15,8 @@ use poem_openapi::{
 use serde::Serialize;
 
 use super::request_id;
-use crate::db::{DbError, chain};
+use crate::db::DbError;
+use crate::error_chain::chain;
 
 /// The media type of [`Problem`].
 pub const CONTENT_TYPE: &str = "application/problem+json";

@@ -8,8 +8,9 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{ConnectError, Connector, DbError, chain};
+use super::{ConnectError, Connector, DbError};
 use crate::config::DatabaseSettings;
+use crate::error_chain::chain;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 

@@ -64,19 +64,3 @@ impl From<DieselError> for DbError {
         }
     }
 }
-
-/// An error and its causes in one line, for a log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        // Some of the crates below print their source in their own text.
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        cause = error.source();
-    }
-    text
-}

@@ -19,8 +19,9 @@ use diesel_async::{
     },
 };
 
-use super::{ConnectError, Connector, DbError, chain};
+use super::{ConnectError, Connector, DbError};
 use crate::config::DatabaseSettings;
+use crate::error_chain::chain;
 
 /// The same complaint is repeated at most this often: a database that is away fails every attempt of every request.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);

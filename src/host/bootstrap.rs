@@ -8,14 +8,15 @@ use clap::Args;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::time::{Instant, timeout_at};
 
+use super::Host;
 use super::file::{self, FileError};
 use super::metadata::{Identity, MetadataService};
 use super::parameters::Parameters;
 use super::report::{Boot, CompleteError, Reporter};
 use super::steps::{ReadyUrl, StepError, Worker};
 use super::wait::Awaited;
-use super::{Host, chain};
 use crate::appliance::{BootstrapReport, Step, UserData, parameter, path};
+use crate::error_chain::chain;
 
 /// Brings this host from its image to its role; safe to run at any time. Ends with status 0 only when complete.
 #[derive(Debug, Clone, Args)]

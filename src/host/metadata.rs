@@ -6,9 +6,9 @@ use std::time::Duration;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::imds::client::{Client, SensitiveString};
 
-use super::chain;
 use super::wait::{GaveUp, Look, until};
 use crate::appliance::{UserData, UserDataError};
+use crate::error_chain::chain;
 
 /// The service answers within milliseconds; this much is for an instance whose network is still coming up.
 const TOTAL_LIMIT: Duration = Duration::from_secs(60);

@@ -43,19 +43,3 @@ impl Host {
         self.root.join(Path::new(absolute.trim_start_matches('/')))
     }
 }
-
-/// An error and everything that caused it, on one line: what reports, the console and the journal show.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        // Some libraries print their source themselves; said once is enough.
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
-}

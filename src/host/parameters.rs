@@ -9,8 +9,9 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ssm::types::ParameterType;
 
+use super::Secret;
 use super::wait::{GaveUp, Look, until};
-use super::{Secret, chain};
+use crate::error_chain::chain;
 
 /// A NAT route that does not lead anywhere yet swallows packets; a fresh connection a moment later gets through.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);

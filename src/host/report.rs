@@ -14,6 +14,7 @@ use super::metadata::Identity;
 use super::parameters::{Parameters, Value};
 use super::wait::{GaveUp, Look, until};
 use crate::appliance::{BootstrapReport, Role, Step, path};
+use crate::error_chain::chain;
 
 mod show;
 pub use show::{ReportArgs, ReportError, show};
@@ -154,7 +155,7 @@ impl Reporter {
         }
         self.state.report.error = Some(error);
         if let Err(error) = self.save() {
-            let error = super::chain(&error);
+            let error = chain(&error);
             tracing::error!(error, "the report could not be kept: {error}");
         }
         if !self.is_bootstrapped() {

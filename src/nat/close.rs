@@ -16,6 +16,7 @@ use super::window::{Seen, Step, judge_plan};
 use crate::appliance::Role;
 use crate::bastion::{Access, Endpoint, Login};
 use crate::cloud::{Cloud, CloudError, Gateway};
+use crate::error_chain::chain;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::terraform::{Deployment, Plan, Terraform, TerraformError};
@@ -292,7 +293,7 @@ fn unproven(host: Role, error: &CloudError) -> Proof {
     Proof {
         claim: format!("no-egress-{host}"),
         holds: false,
-        seen: super::chain(error),
+        seen: chain(error),
     }
 }
 

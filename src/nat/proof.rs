@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{chain, until};
+use super::until;
 use crate::appliance::Role;
 use crate::bastion::exec::command_line;
 use crate::bastion::{Access, Endpoint, SshError};
 use crate::cloud::{Cloud, Gateway};
+use crate::error_chain::chain;
 use crate::interrupt::Interrupt;
 use crate::terraform::{Deployment, Terraform};
 

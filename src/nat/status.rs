@@ -6,13 +6,13 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::chain;
 use super::close::{CloseError, look};
 use super::gate::{self, HOSTS, Waiting};
 use super::position::Position;
 use super::report::Stood;
 use super::window::Window;
 use crate::cloud::{Address, Cloud, Gateway};
+use crate::error_chain::chain;
 use crate::terraform::Terraform;
 
 /// What the four places say. `--json` prints this.

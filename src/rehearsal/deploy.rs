@@ -55,6 +55,10 @@ impl Operator {
         let file = terraform_dir.join("rehearsal.auto.tfvars.json");
         fs::write(&file, variables.to_string())
             .with_context(|| format!("cannot write {}", file.display()))?;
+        // The state stays in the copy, whatever backend somebody has configured.
+        let file = terraform_dir.join("rehearsal_override.tf");
+        fs::write(&file, "terraform {\n  backend \"local\" {}\n}\n")
+            .with_context(|| format!("cannot write {}", file.display()))?;
         // A committed position may be closed; a rehearsal begins where a deployment does.
         Position::Open.write(&terraform_dir)?;
         let mut environment = aws_environment(emulator);

@@ -133,6 +133,9 @@ pub enum TopologyError {
         /// Terraform address.
         address: String,
     },
+    /// Two machines of one kind.
+    #[error("the state holds more than one {0}, and the rehearsal has room for one")]
+    Twice(String),
     /// Something refers to a thing that is not there.
     #[error("{address}: {reason}")]
     Dangling {
@@ -188,7 +191,21 @@ impl Topology {
             });
         }
         topology.place_load_balancer(state)?;
+        topology.check_names()?;
         Ok(topology)
+    }
+
+    /// Each machine gets a namespace of its name, so there can be one bastion, one NAT gateway and so on.
+    fn check_names(&self) -> Result<(), TopologyError> {
+        for (index, host) in self.hosts.iter().enumerate() {
+            if self.hosts[..index]
+                .iter()
+                .any(|other| other.name == host.name)
+            {
+                return Err(TopologyError::Twice(host.name.clone()));
+            }
+        }
+        Ok(())
     }
 
     fn subnet(&self, resource: &Resource, id: &str) -> Result<usize, TopologyError> {

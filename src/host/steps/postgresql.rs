@@ -8,9 +8,10 @@ use super::StepError;
 use ipnet::Ipv4Net;
 
 use crate::appliance::{DATABASE_NAME, path};
+use crate::error_chain::chain;
 use crate::host::file::{self, FileError, Owner};
 use crate::host::wait::{Look, until};
-use crate::host::{Host, chain, command};
+use crate::host::{Host, command};
 
 /// initdb on a new volume, or crash recovery on an old one.
 const START_LIMIT: Duration = Duration::from_secs(300);
