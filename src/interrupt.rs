@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How many times the user asked this process to stop. Cheap to clone; all clones see the same count.
@@ -26,15 +26,14 @@ impl Interrupt {
     pub fn listen() -> io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        // A terminal that closes, an ssh session that drops.
-        let mut hangup = signal(SignalKind::hangup())?;
+        let mut hangup = Hangup::listen()?;
         let (sender, count) = watch::channel(0);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     Some(()) = interrupt.recv() => {}
                     Some(()) = terminate.recv() => {}
-                    Some(()) = hangup.recv() => {}
+                    () = hangup.received() => {}
                     else => break,
                 }
                 sender.send_modify(|count| *count += 1);
@@ -83,5 +82,52 @@ impl Interrupt {
     /// Returns as soon as the first signal has arrived, at once when it already has.
     pub async fn requested(&self) {
         self.more_than(0).await;
+    }
+}
+
+/// SIGHUP: a terminal that closes, an ssh session that drops.
+pub(crate) struct Hangup(Option<Signal>);
+
+impl Hangup {
+    /// Starts to listen, unless the process was started to outlive its terminal (`nohup`): that is left as it is.
+    ///
+    /// # Errors
+    /// When the handler cannot be installed.
+    pub(crate) fn listen() -> io::Result<Self> {
+        if is_ignored(std::fs::read_to_string("/proc/self/status").ok().as_deref()) {
+            return Ok(Self(None));
+        }
+        signal(SignalKind::hangup()).map(|signal| Self(Some(signal)))
+    }
+
+    /// Answers when the signal has arrived.
+    pub(crate) async fn received(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether SIGHUP, the first signal, is in the set of ignored ones that Linux shows. Elsewhere nobody says.
+fn is_ignored(status: Option<&str>) -> bool {
+    let ignored =
+        status.and_then(|status| status.lines().find_map(|line| line.strip_prefix("SigIgn:")));
+    let signals = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    signals.is_some_and(|signals| signals & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ignored;
+
+    #[test]
+    fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
+        assert!(is_ignored(Some("Name:\tx\nSigIgn:\t0000000000001001\n")));
+        assert!(!is_ignored(Some("Name:\tx\nSigIgn:\t0000000000001000\n")));
+        assert!(!is_ignored(Some("")));
+        assert!(!is_ignored(None));
     }
 }

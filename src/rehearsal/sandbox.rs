@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::volumes;
 use super::world::World;
+use crate::interrupt::Hangup;
 
 /// Where programs inside keep temporary files.
 pub const SCRATCH: &str = "/run/scratch";
@@ -84,7 +85,7 @@ impl Sandbox {
         let program = env::current_exe().context("cannot find this program")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let mut hangup = Hangup::listen().context("cannot listen for SIGHUP")?;
         let mut command = Command::new("setpriv");
         command
             // Should this process be killed, the kernel kills that one, and with it everything inside.
@@ -124,7 +125,7 @@ impl Sandbox {
             status = child.wait() => status,
             _ = interrupt.recv() => stop(&mut child, lifeline).await,
             _ = terminate.recv() => stop(&mut child, lifeline).await,
-            _ = hangup.recv() => stop(&mut child, lifeline).await,
+            () = hangup.received() => stop(&mut child, lifeline).await,
         };
         self.clean()?;
         status.context("cannot wait for the rehearsal")

@@ -1,6 +1,6 @@
 //! Ctrl-C, SIGTERM, `kill -9`, an emulator that dies: nothing may stay.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use drawbridge::rehearsal::memory_folder;
@@ -8,14 +8,23 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::stage::{Rehearsal, Stage, find_process, processes_of};
-use crate::support::eventually;
+use crate::support::{eventually, repository};
 
 /// The emulator is up after some seconds, and Terraform under way at once.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Starts a rehearsal and waits until Terraform applies.
 fn applying(stage: &Stage) -> Rehearsal {
-    let rehearsal = Rehearsal::start(stage.command(&["--exit", "--json"]));
+    let inner = stage.command(&["--exit", "--json"]);
+    // As from a terminal, also where the tests were started by nohup.
+    let mut command = Command::new("env");
+    command
+        .current_dir(repository())
+        .arg("--default-signal=HUP")
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .stdin(Stdio::null());
+    let rehearsal = Rehearsal::start(command);
     eventually(LIMIT, "terraform", || {
         find_process(&stage.work_dir(), "terraform apply")
             .ok_or_else(|| format!("{:?}", processes_of(&stage.work_dir())))
@@ -51,6 +60,11 @@ fn ends_orderly_after(signal: Signal) {
     assert_eq!(ended.code, Some(130), "{}", ended.said);
     assert!(ended.said.contains("interrupted"), "{}", ended.said);
     stage.assert_nothing_is_left();
+}
+
+#[test]
+fn a_terminal_that_closes_in_the_middle_leaves_nothing() {
+    ends_orderly_after(Signal::SIGHUP);
 }
 
 #[test]
