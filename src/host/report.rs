@@ -1,6 +1,7 @@
 //! Telling everybody how far the bootstrap is: the journal, the serial console, a local file, and SSM while reachable.
 
 use std::io::Write as _;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ pub use show::{ReportArgs, ReportError, show};
 
 /// Leaves room for the other fields below SSM's 4096 bytes, also when every character needs an escape.
 const LONGEST_ERROR: usize = 600;
+/// A line takes some 10 ms at 115200 baud; a console that takes longer has stopped.
+const CONSOLE_LIMIT: Duration = Duration::from_millis(250);
 /// Between two attempts to reach SSM with the latest report.
 const RETRY_PAUSE: Duration = Duration::from_secs(3);
 
@@ -212,6 +215,7 @@ impl Reporter {
     }
 
     /// Best effort, and in a thread of its own: a serial console can stop taking characters for as long as it likes.
+    /// Waited for a moment, so that lines keep their order and the last one is out before the process ends.
     fn console(&self, line: &str) {
         let id = self
             .state
@@ -221,12 +225,15 @@ impl Reporter {
             .unwrap_or("this instance");
         let text = format!("drawbridge bootstrap, {id}: {line}\r\n");
         let device = self.host.path(path::CONSOLE);
+        let (written, wait) = mpsc::channel();
         std::thread::spawn(move || {
             let _ = std::fs::OpenOptions::new()
                 .append(true)
                 .open(device)
                 .and_then(|mut console| console.write_all(text.as_bytes()));
+            let _ = written.send(());
         });
+        let _ = wait.recv_timeout(CONSOLE_LIMIT);
     }
 }
 
