@@ -45,13 +45,18 @@ resource "aws_instance" "database" {
   ]
 }
 
-# Outlives the instance: a new image gets the old data.
+# Outlives the instance: a new image gets the old data. It outlives the deployment too: Terraform
+# refuses every plan that would destroy it. scripts/destroy.sh destroys the rest, or all on request.
 resource "aws_ebs_volume" "database" {
   availability_zone = local.zone.main
   type              = "gp3"
   size              = var.database_volume_gib
   encrypted         = true
   tags              = { Name = "${var.name}-database" }
+
+  lifecycle {
+    prevent_destroy = true
+  }
 }
 
 resource "aws_volume_attachment" "database" {

@@ -1,9 +1,11 @@
 # ─── Load balancer: the only way from the internet to the API ─────────────────
 
 locals {
-  # Where the API listens; the same number stands in flows.json, load_balancer to backend.
-  api_port  = 8000
-  http_port = 80
+  has_certificate = var.certificate_arn != null
+  http_port       = 80
+  https_port      = 443
+  # Where people find the API, without a slash at the end.
+  public_url = local.has_certificate ? "https://${var.domain}" : "http://${aws_lb.main.dns_name}"
 }
 
 resource "aws_lb" "main" {
@@ -29,9 +31,9 @@ resource "aws_lb_target_group" "backend" {
   protocol    = "HTTP"
   target_type = "instance"
 
-  # Ten seconds to notice, either way. /ready, not /health: without its database the API is no use.
+  # Ten seconds to notice, either way.
   health_check {
-    path                = "/ready"
+    path                = var.health_check_path
     port                = "traffic-port"
     protocol            = "HTTP"
     matcher             = "200"
@@ -58,15 +60,49 @@ resource "aws_lb_target_group_attachment" "backend" {
   port             = local.api_port
 }
 
+# Without a certificate it serves; with one it only sends browsers to the listener below.
 resource "aws_lb_listener" "http" {
   load_balancer_arn = aws_lb.main.arn
   port              = local.http_port
   protocol          = "HTTP"
 
   default_action {
+    type             = local.has_certificate ? "redirect" : "forward"
+    target_group_arn = local.has_certificate ? null : aws_lb_target_group.backend.arn
+
+    dynamic "redirect" {
+      for_each = local.has_certificate ? [local.https_port] : []
+      content {
+        protocol    = "HTTPS"
+        port        = redirect.value
+        status_code = "HTTP_301"
+      }
+    }
+  }
+
+  tags = { Name = "${var.name}-http" }
+}
+
+resource "aws_lb_listener" "https" {
+  count             = local.has_certificate ? 1 : 0
+  load_balancer_arn = aws_lb.main.arn
+  port              = local.https_port
+  protocol          = "HTTPS"
+  certificate_arn   = var.certificate_arn
+  # TLS 1.2 and 1.3 with forward secrecy: AWS's recommendation, and what every browser since 2016 speaks.
+  ssl_policy = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+
+  default_action {
     type             = "forward"
     target_group_arn = aws_lb_target_group.backend.arn
   }
 
-  tags = { Name = "${var.name}-http" }
+  tags = { Name = "${var.name}-https" }
+}
+
+check "traffic_is_encrypted" {
+  assert {
+    condition     = local.has_certificate
+    error_message = "Without certificate_arn and domain the API is served over plain HTTP: whatever people send and receive can be read on the way. Give both before anybody signs in."
+  }
 }

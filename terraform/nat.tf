@@ -35,16 +35,23 @@ resource "aws_route" "private_internet" {
 # It works without the operator and without anything running. It leaves the address and a route that
 # leads nowhere; closing the window clears both.
 
-resource "aws_scheduler_schedule" "nat_deadline" {
-  count = var.nat_gateway && var.nat_gateway_max_hours > 0 ? 1 : 0
-  # The gateway's id is in the name, so that another gateway means another schedule. Changed in place,
-  # a gateway made anew after the switch had fired would keep a deadline that has passed, and stand
-  # for ever; replace_triggered_by does not see a gateway that is only created.
-  name        = "${var.name}-${aws_nat_gateway.main[0].id}"
-  description = "Deletes ${var.name}'s NAT gateway ${var.nat_gateway_max_hours} h after this schedule was made"
+locals {
+  is_leased    = var.nat_gateway_until != null
+  has_deadline = local.is_leased || var.nat_gateway_max_hours > 0
+  # "4h" from now, or "20261120T124000Z".
+  deadline = local.is_leased ? replace(var.nat_gateway_until, "/[:-]/", "") : "${var.nat_gateway_max_hours}h"
+}
 
-  # UTC, counted from the apply that makes the schedule.
-  schedule_expression = "at(${formatdate("YYYY-MM-DD'T'hh:mm:ss", timeadd(timestamp(), "${var.nat_gateway_max_hours}h"))})"
+resource "aws_scheduler_schedule" "nat_deadline" {
+  count = var.nat_gateway && local.has_deadline ? 1 : 0
+  # Gateway and deadline are in the name, so that another of either means another schedule. Changed in
+  # place, a gateway made anew after the switch had fired would keep a deadline that has passed, and
+  # stand for ever. At most 21 + 1 + 21 + 1 + 16 of Scheduler's 64 characters.
+  name        = "${var.name}-${aws_nat_gateway.main[0].id}-${local.deadline}"
+  description = "Deletes ${var.name}'s NAT gateway ${local.is_leased ? "at ${var.nat_gateway_until}" : "${local.deadline} after this schedule was made"}"
+
+  # UTC; without a lease counted from the apply that makes the schedule.
+  schedule_expression = "at(${local.is_leased ? trimsuffix(var.nat_gateway_until, "Z") : formatdate("YYYY-MM-DD'T'hh:mm:ss", timeadd(timestamp(), "${var.nat_gateway_max_hours}h"))})"
 
   flexible_time_window {
     mode = "OFF"
@@ -58,18 +65,18 @@ resource "aws_scheduler_schedule" "nat_deadline" {
   }
 
   lifecycle {
-    # timestamp() differs in every plan: the deadline is set once and no later apply moves it…
+    # timestamp() differs in every plan: the deadline is set once and no later apply moves it.
     ignore_changes = [schedule_expression]
-    # …but another number of hours is another deadline.
-    replace_triggered_by = [terraform_data.nat_gateway_max_hours]
+
+    # The plan's time, so that a plan judged in time may still be applied.
+    precondition {
+      condition     = !local.is_leased || try(timecmp(var.nat_gateway_until, plantimestamp()) > 0, true)
+      error_message = "The window's lease ended at ${coalesce(var.nat_gateway_until, "?")} (nat_gateway_until in nat.auto.tfvars.json). Close the window with scripts/destroy-nat.sh, or open it anew with `drawbridge nat open`."
+    }
   }
 
   # The schedule must not exist before its role may act.
   depends_on = [aws_iam_role_policy.nat_deadline]
-}
-
-resource "terraform_data" "nat_gateway_max_hours" {
-  input = var.nat_gateway_max_hours
 }
 
 # The role stands also while the window is closed: it costs nothing, and a new role is not usable at once.

@@ -10,21 +10,30 @@ locals {
     internet = toset(["0.0.0.0/0"])
   }
 
-  flow_list  = jsondecode(file("${path.module}/flows.json"))
-  may_begin  = concat(local.guarded, keys(local.outside))
-  may_end    = local.guarded
-  flow_shape = sort(["from", "port", "to", "why"])
+  flow_list   = jsondecode(file("${path.module}/flows.json"))
+  may_begin   = concat(local.guarded, keys(local.outside))
+  may_end     = local.guarded
+  flow_shapes = ["from port to why", "from needs port to why"]
+
+  # What a flow may need in order to exist, and whether it is there.
+  needs = { certificate = local.has_certificate }
 
   # An entry that is not right is left out here and named by terraform_data.flows below: the plan
   # fails with one text instead of one error per rule. Two entries of one key meet in one list.
-  flows = {
+  listed_flows = {
     for flow in local.flow_list : "${flow.from}-to-${flow.to}-${flow.port}" => flow...
     if try(
       contains(local.may_begin, flow.from) && contains(local.may_end, flow.to) && length(flow.why) > 0 &&
-      floor(flow.port) == flow.port && flow.port >= 1 && flow.port <= 65535,
+      floor(flow.port) == flow.port && flow.port >= 1 && flow.port <= 65535 &&
+      (!can(flow.needs) || contains(keys(local.needs), flow.needs)),
       false
     )
   }
+  flows = { for key, flow in local.listed_flows : key => flow if try(local.needs[flow[0].needs], true) }
+
+  # Where the API listens, which load_balancer.tf asks: port 1 stands in while the list is being refused.
+  api_ports = [for key, flow in local.listed_flows : flow[0].port if flow[0].from == "load_balancer" && flow[0].to == "backend"]
+  api_port  = try(local.api_ports[0], 1)
 
   # Outside ends have no group to refer to: one rule per address block.
   from_outside = merge([
@@ -42,9 +51,9 @@ resource "terraform_data" "flows" {
   # One mistake, one text: a field that is missing is named by the first check only.
   lifecycle {
     precondition {
-      condition = alltrue([for flow in local.flow_list : try(sort(keys(flow)) == local.flow_shape, false)])
-      error_message = "flows.json: every entry is an object of exactly from, port, to and why; change ${join("; ", [
-        for flow in local.flow_list : jsonencode(flow) if !try(sort(keys(flow)) == local.flow_shape, false)
+      condition = alltrue([for flow in local.flow_list : try(contains(local.flow_shapes, join(" ", sort(keys(flow)))), false)])
+      error_message = "flows.json: every entry is an object of exactly from, port, to and why, and needs where it does not always exist; change ${join("; ", [
+        for flow in local.flow_list : jsonencode(flow) if !try(contains(local.flow_shapes, join(" ", sort(keys(flow)))), false)
       ])}."
     }
     precondition {
@@ -66,8 +75,20 @@ resource "terraform_data" "flows" {
       ])}."
     }
     precondition {
-      condition     = alltrue([for flow in values(local.flows) : length(flow) == 1])
-      error_message = "flows.json: listed more than once: ${join(", ", [for key, flow in local.flows : key if length(flow) > 1])}. Keep one entry of each."
+      condition     = alltrue([for flow in values(local.listed_flows) : length(flow) == 1])
+      error_message = "flows.json: listed more than once: ${join(", ", [for key, flow in local.listed_flows : key if length(flow) > 1])}. Keep one entry of each."
+    }
+    precondition {
+      condition = alltrue([for flow in local.flow_list : !can(flow.needs) || try(contains(keys(local.needs), flow.needs), false)])
+      error_message = "flows.json: needs is \"certificate\" (the flow exists only with certificate_arn), not ${join(", ", [
+        for flow in local.flow_list : jsonencode(try(flow.needs, null))
+        if can(flow.needs) && !try(contains(keys(local.needs), flow.needs), false)
+      ])}. Leave the field out for a flow that always exists."
+    }
+    precondition {
+      # Counted as written: an entry with another mistake is named for that alone.
+      condition     = length(distinct([for flow in local.flow_list : jsonencode(try(flow.port, null)) if try(flow.from == "load_balancer" && flow.to == "backend", false)])) == 1
+      error_message = "flows.json: the port of the flow from load_balancer to backend is where the API listens, so there must be exactly one such flow. Add it, or remove all but one."
     }
     precondition {
       # It becomes the rules' description, and EC2 takes no other characters there.

@@ -187,6 +187,38 @@ def deleted_nat_gateways_let_go() -> None:
     )
 
 
+def images_keep_what_was_registered() -> None:
+    """Reports an image's architecture and tags as they were registered; moto forgets both.
+
+    The architecture decides which instance types fit, and terraform compares the two.
+    """
+    from moto.ec2.responses.amis import AmisResponse
+
+    @wraps(AmisResponse, "register_image")
+    def _(register: Callable[..., Any], self: Any) -> Any:
+        known = set(self.ec2_backend.amis)
+        answer = register(self)
+        for image_id in set(self.ec2_backend.amis) - known:
+            image = self.ec2_backend.amis[image_id]
+            image.architecture = self._get_param("Architecture")
+            image.virtualization_type = self._get_param("VirtualizationType")
+            image.boot_mode = self._get_param("BootMode")
+            image.add_tags(self._parse_tag_specification().get("image", {}))
+        return answer
+
+
+def any_certificate_will_do() -> None:
+    """Lets a listener have a certificate that the emulator's ACM does not know.
+
+    A rehearsal applies somebody's own variables, and with them the ARN of their real certificate. No
+    key of it is here, and none is needed: a listener is only remembered, never served by the emulator.
+    """
+    from moto.elbv2 import models
+
+    models.register_certificate = lambda **_: None
+    models.ELBv2Backend._certificate_exists = lambda self, certificate_arn: True
+
+
 def main() -> None:
     """Fills the gaps and hands over to moto's server, which returns on SIGTERM or SIGINT."""
     if problem := moto_is_usable():
@@ -199,6 +231,8 @@ def main() -> None:
     instances_keep_their_groups()
     rules_keep_their_description()
     deleted_nat_gateways_let_go()
+    images_keep_what_was_registered()
+    any_certificate_will_do()
     from moto.server import main as serve
 
     serve(sys.argv[1:])

@@ -106,7 +106,7 @@ impl Emulator {
         let image = self.aws(
             "ec2",
             "register_image",
-            json!({"Name": name, "RootDeviceName": "/dev/xvda"}),
+            json!({"Name": name, "RootDeviceName": "/dev/xvda", "Architecture": "x86_64"}),
         );
         image["ImageId"].as_str().expect("an image id").to_owned()
     }
