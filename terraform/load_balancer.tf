@@ -70,11 +70,12 @@ resource "aws_lb_listener" "http" {
     type             = local.has_certificate ? "redirect" : "forward"
     target_group_arn = local.has_certificate ? null : aws_lb_target_group.backend.arn
 
+    # By way of the listener itself, so that nobody is sent there before it stands.
     dynamic "redirect" {
-      for_each = local.has_certificate ? [local.https_port] : []
+      for_each = aws_lb_listener.https
       content {
         protocol    = "HTTPS"
-        port        = redirect.value
+        port        = redirect.value.port
         status_code = "HTTP_301"
       }
     }

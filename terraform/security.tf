@@ -25,7 +25,7 @@ locals {
     if try(
       contains(local.may_begin, flow.from) && contains(local.may_end, flow.to) && length(flow.why) > 0 &&
       floor(flow.port) == flow.port && flow.port >= 1 && flow.port <= 65535 &&
-      (!can(flow.needs) || contains(keys(local.needs), flow.needs)),
+      contains(concat([""], keys(local.needs)), try(flow.needs, "")),
       false
     )
   }
