@@ -2,6 +2,7 @@
 
 mod emulator;
 mod made;
+mod plans;
 mod refusals;
 mod secrets;
 mod window;

@@ -1,0 +1,79 @@
+//! `terraform test`: what each variable makes of the plan, and what is refused, with a pretended provider.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::ADMIN_KEY;
+use crate::support::{Emulator, Stack, repository};
+
+/// The files in `terraform/tests/` are for people too, who run them with nothing but terraform; here every run in them
+/// has to have passed, and none may have asked AWS.
+#[test]
+fn terraforms_own_tests_pass_without_an_account() {
+    let emulator = Emulator::start();
+    let stack = Stack::new(&emulator, ADMIN_KEY);
+    let folder = repository().join("terraform/tests");
+    fs::create_dir(stack.path("tests")).expect("a folder for the tests");
+    let mut runs = 0;
+    for entry in fs::read_dir(folder).expect("terraform/tests") {
+        let path = entry.expect("a test file").path();
+        let text = fs::read_to_string(&path).expect("a readable test file");
+        runs += text
+            .lines()
+            .filter(|line| line.starts_with("run \""))
+            .count();
+        let name = path.file_name().expect("a file name").to_string_lossy();
+        stack.write(&format!("tests/{name}"), &text);
+    }
+    // A value of a variables file would count where a run gives none.
+    for name in ["images", "test", "nat"] {
+        fs::remove_file(stack.path(&format!("{name}.auto.tfvars.json"))).expect("a variables file");
+    }
+
+    let asked = emulator.log();
+    let said = stack.terraform(&["test", "-json"]);
+    let summary = said
+        .text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["type"] == "test_summary")
+        .unwrap_or_else(|| panic!("terraform test ended without a summary:\n{}", said.text));
+    let summary = &summary["test_summary"];
+    let failed: Vec<_> = said
+        .text
+        .lines()
+        .filter(|line| line.contains(r#""@level":"error""#))
+        .collect();
+    assert!(
+        runs > 0
+            && summary["passed"] == runs
+            && summary["failed"] == 0
+            && summary["errored"] == 0
+            && summary["skipped"] == 0,
+        "of {runs} runs: {summary}\n{}",
+        failed.join("\n")
+    );
+    assert_eq!(emulator.log(), asked, "a run asked the emulator");
+}
+
+/// A variable that refuses something is refused something in `terraform/tests/refused.tftest.hcl`.
+#[test]
+fn every_variable_with_a_rule_is_tried() {
+    let read = |name: &str| {
+        fs::read_to_string(repository().join("terraform").join(name)).expect("a readable file")
+    };
+    let (variables, refused) = (read("variables.tf"), read("tests/refused.tftest.hcl"));
+    let with_rules = variables
+        .split("\nvariable \"")
+        .skip(1)
+        .filter(|variable| variable.contains("\n  validation {"))
+        .filter_map(|variable| variable.split('"').next());
+    let untried: Vec<_> = with_rules
+        .filter(|name| {
+            !refused.contains(&format!("expect_failures = [var.{name}]"))
+                && !refused.contains(&format!("expect_failures = [var.{name},"))
+        })
+        .collect();
+    assert_eq!(untried, Vec::<&str>::new());
+}
