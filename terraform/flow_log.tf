@@ -5,6 +5,8 @@ locals {
 }
 
 resource "aws_cloudwatch_log_group" "flow_log" {
+  # checkov:skip=CKV_AWS_158: addresses and ports, encrypted with the service's own key
+  # checkov:skip=CKV_AWS_338: how long is for whoever pays to say
   count             = local.flow_logs
   name              = "/${var.name}/vpc-flow-log"
   retention_in_days = var.flow_log_retention_days

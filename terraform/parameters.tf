@@ -5,6 +5,7 @@
 # host writes later, the password above all, does not enter the state. `pending` = not reported yet.
 
 resource "aws_ssm_parameter" "bootstrap_report" {
+  # checkov:skip=CKV2_AWS_34: meant to be read by everybody in the account who may read parameters: nothing secret is in it
   for_each         = toset(local.machines)
   name             = "/${var.name}/hosts/${each.key}/bootstrap"
   description      = "How far the first boot of the ${each.key} has come, JSON; written by the host"
@@ -14,6 +15,7 @@ resource "aws_ssm_parameter" "bootstrap_report" {
 }
 
 resource "aws_ssm_parameter" "ssh_host_key" {
+  # checkov:skip=CKV2_AWS_34: meant to be read by everybody in the account who may read parameters: nothing secret is in it
   for_each         = toset(local.machines)
   name             = "/${var.name}/hosts/${each.key}/ssh-host-key"
   description      = "SSH host public key of the ${each.key}, one line; written by the host, pinned by the operator"
@@ -25,6 +27,7 @@ resource "aws_ssm_parameter" "ssh_host_key" {
 # Under the account's own aws/ssm key, whose policy lets whoever may read the parameter decrypt it:
 # no KMS permission and no key to pay for.
 resource "aws_ssm_parameter" "database_password" {
+  # checkov:skip=CKV_AWS_337: the account's own aws/ssm key, for the reasons above
   name             = "/${var.name}/database/password"
   description      = "Password of the API's database role; born on the database host, sealed by the backend"
   type             = "SecureString"
@@ -33,6 +36,7 @@ resource "aws_ssm_parameter" "database_password" {
 }
 
 resource "aws_ssm_parameter" "database_certificate" {
+  # checkov:skip=CKV2_AWS_34: meant to be read by everybody in the account who may read parameters: nothing secret is in it
   name             = "/${var.name}/database/certificate"
   description      = "TLS certificate of the database, PEM; written by the host, pinned by the backend"
   type             = "String"

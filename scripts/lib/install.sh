@@ -1,11 +1,13 @@
 # shellcheck shell=bash
 # Installs what the other scripts need, and says exactly what to do where it may not. Sourced, from the repository root.
-# Touches: Debian packages (as root), .drawbridge/venv. What it installs does not become a running service.
+# Touches: Debian packages (as root), .drawbridge/venv, .drawbridge/checkov. What it installs does not become a running service.
 
 # The one release that src/rehearsal/emulator.py reaches into; it names it.
 MOTO="moto[server]==$(sed -n 's/^MOTO = "\(.*\)"$/\1/p' src/rehearsal/emulator.py)"
 # The aws command, of a release that shares moto's botocore.
 AWSCLI='awscli==1.45.11'
+# The release whose findings are all answered beside the resources of terraform/.
+CHECKOV='checkov==3.3.30'
 
 abort() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -120,21 +122,35 @@ need_terraform() {
         abort 'terraform is missing: install 1.11 or newer from https://developer.hashicorp.com/terraform/install, or run in nix develop'
 }
 
-# moto and the aws command in .drawbridge/venv, once.
-install_emulator() {
-    local venv=.drawbridge/venv
-    if [ -x "$venv/bin/aws" ] && [ "$(cat "$venv/installed" 2>/dev/null)" = "$MOTO $AWSCLI" ]; then
+# install_with_pip VENV PACKAGE…: packages from PyPI into a virtual environment of their own, once.
+install_with_pip() {
+    local venv=$1
+    shift
+    if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/installed" 2>/dev/null)" = "$*" ]; then
         return
     fi
     install_packages python3:python3 venv:python3-venv
-    say "installing $MOTO and $AWSCLI into $venv"
+    say "installing $* into $venv"
     as_caller mkdir -p .drawbridge
     as_caller rm -rf "$venv"
     as_caller python3 -m venv "$venv"
-    # Not by bin/pip and bin/aws themselves: their first lines name this folder, and a path with a space breaks them.
-    as_caller "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$MOTO" "$AWSCLI" ||
-        abort "pip could not install $MOTO and $AWSCLI; its messages are above"
+    # Not by bin/pip itself: its first line names this folder, and a path with a space breaks that.
+    as_caller "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
+        abort "pip could not install $*; its messages are above"
+    printf '%s' "$*" | as_caller tee "$venv/installed" >/dev/null
+}
+
+# moto and the aws command.
+install_emulator() {
+    local aws=.drawbridge/venv/bin/aws
+    install_with_pip .drawbridge/venv "$MOTO" "$AWSCLI"
+    # In place of pip's own, for the same reason.
     # shellcheck disable=SC2016  # for the program that is written
-    printf '#!/bin/sh\nexec "${0%%/*}/python" -m awscli "$@"\n' | as_caller tee "$venv/bin/aws" >/dev/null
-    printf '%s' "$MOTO $AWSCLI" | as_caller tee "$venv/installed" >/dev/null
+    grep -qs 'python" -m awscli' "$aws" ||
+        printf '#!/bin/sh\nexec "${0%%/*}/python" -m awscli "$@"\n' | as_caller tee "$aws" >/dev/null
+}
+
+# checkov apart from moto: each wants its own release of botocore.
+install_checkov() {
+    install_with_pip .drawbridge/checkov "$CHECKOV"
 }
