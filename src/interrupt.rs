@@ -9,12 +9,23 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+/// What has arrived since the process began to listen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Arrived {
+    /// All of them.
+    signals: u32,
+    /// SIGTERM and SIGHUP, which no terminal sends to a whole group of processes by a key.
+    terminations: u32,
+}
+
 /// How many times the user asked this process to stop. Cheap to clone; all clones see the same count.
 #[derive(Clone, Debug)]
 pub struct Interrupt {
-    count: watch::Receiver<u32>,
+    arrived: watch::Receiver<Arrived>,
+    /// What had arrived when this token began to count.
+    before: Arrived,
     // A watch channel without a sender answers at once; the token that never fires keeps its own.
-    _sender: Option<Arc<watch::Sender<u32>>>,
+    _sender: Option<Arc<watch::Sender<Arrived>>>,
 }
 
 impl Interrupt {
@@ -27,20 +38,24 @@ impl Interrupt {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = Hangup::listen()?;
-        let (sender, count) = watch::channel(0);
+        let (sender, arrived) = watch::channel(Arrived::default());
         tokio::spawn(async move {
             loop {
-                tokio::select! {
-                    Some(()) = interrupt.recv() => {}
-                    Some(()) = terminate.recv() => {}
-                    () = hangup.received() => {}
+                let is_termination = tokio::select! {
+                    Some(()) = interrupt.recv() => false,
+                    Some(()) = terminate.recv() => true,
+                    () = hangup.received() => true,
                     else => break,
-                }
-                sender.send_modify(|count| *count += 1);
+                };
+                sender.send_modify(|arrived| {
+                    arrived.signals += 1;
+                    arrived.terminations += u32::from(is_termination);
+                });
             }
         });
         Ok(Self {
-            count,
+            arrived,
+            before: Arrived::default(),
             _sender: None,
         })
     }
@@ -48,40 +63,61 @@ impl Interrupt {
     /// A token that never fires, for callers whose process still dies by SIGINT itself.
     #[must_use]
     pub fn never() -> Self {
-        Self::manual().1
+        let (sender, arrived) = watch::channel(Arrived::default());
+        Self {
+            arrived,
+            before: Arrived::default(),
+            _sender: Some(Arc::new(sender)),
+        }
     }
 
-    /// A token together with the sender that fires it by raising the count.
+    /// A token that counts only what arrives from now on: what has to be done after a Ctrl-C is not ended by that one.
     #[must_use]
-    pub fn manual() -> (Arc<watch::Sender<u32>>, Self) {
-        let (sender, count) = watch::channel(0);
-        let sender = Arc::new(sender);
-        (
-            Arc::clone(&sender),
-            Self {
-                count,
-                _sender: Some(sender),
-            },
-        )
+    pub fn from_now(&self) -> Self {
+        Self {
+            before: *self.arrived.borrow(),
+            ..self.clone()
+        }
+    }
+
+    /// A token that leaves the first `signals` out that this one counts: they mean something else.
+    #[must_use]
+    pub fn after(&self, signals: u32) -> Self {
+        let mut token = self.clone();
+        token.before.signals += signals;
+        token
     }
 
     /// Signals seen so far.
     #[must_use]
     pub fn count(&self) -> u32 {
-        *self.count.borrow()
+        let signals = self.arrived.borrow().signals;
+        signals.saturating_sub(self.before.signals)
     }
 
     /// Returns as soon as more than `seen` signals have arrived; never when none come.
     pub async fn more_than(&self, seen: u32) {
-        let mut count = self.count.clone();
-        if count.wait_for(|count| *count > seen).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        let wanted = self.before.signals.saturating_add(seen);
+        self.until(|arrived| arrived.signals > wanted).await;
     }
 
     /// Returns as soon as the first signal has arrived, at once when it already has.
     pub async fn requested(&self) {
         self.more_than(0).await;
+    }
+
+    /// Returns as soon as more than `seen` of the signals that have arrived were SIGTERM or SIGHUP. A child in our process
+    /// group gets a terminal's Ctrl-C by itself, but not these.
+    pub async fn terminated(&self, seen: u32) {
+        let wanted = self.before.terminations.saturating_add(seen);
+        self.until(|arrived| arrived.terminations > wanted).await;
+    }
+
+    async fn until(&self, is_enough: impl FnMut(&Arrived) -> bool) {
+        let mut arrived = self.arrived.clone();
+        if arrived.wait_for(is_enough).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -121,8 +157,44 @@ fn is_ignored(status: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_ignored;
+    use tokio::sync::watch;
 
+    use super::{Arrived, Interrupt, is_ignored};
+
+    fn token() -> (watch::Sender<Arrived>, Interrupt) {
+        let (sender, arrived) = watch::channel(Arrived::default());
+        let token = Interrupt {
+            arrived,
+            before: Arrived::default(),
+            _sender: None,
+        };
+        (sender, token)
+    }
+
+    #[tokio::test]
+    async fn a_token_from_now_on_does_not_see_what_was_before() {
+        let (sender, all) = token();
+        let raise = || sender.send_modify(|arrived| arrived.signals += 1);
+        raise();
+        let (later, second) = (all.from_now(), all.from_now().after(1));
+        assert_eq!((all.count(), later.count(), second.count()), (1, 0, 0));
+        raise();
+        assert_eq!((all.count(), later.count(), second.count()), (2, 1, 0));
+        later.requested().await;
+        raise();
+        assert_eq!((all.count(), later.count(), second.count()), (3, 2, 1));
+        second.requested().await;
+    }
+
+    #[tokio::test]
+    async fn only_sigterm_and_sighup_are_terminations() {
+        let (sender, token) = token();
+        sender.send_modify(|arrived| arrived.signals += 1);
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(50), token.terminated(0));
+        assert!(waits.await.is_err());
+        sender.send_modify(|arrived| arrived.terminations += 1);
+        token.terminated(0).await;
+    }
     #[test]
     fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
         assert!(is_ignored(Some("Name:\tx\nSigIgn:\t0000000000001001\n")));

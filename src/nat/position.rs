@@ -6,17 +6,28 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 /// File name inside the terraform directory.
 pub const FILE: &str = "nat.auto.tfvars.json";
 
+/// The three contents the file may have, for messages.
+const SHAPES: &str = r#"{"nat_gateway": true}, {"nat_gateway": false} or {"nat_gateway": true, "nat_gateway_until": "2026-11-20T12:40:00Z"}"#;
+
 /// Whether Terraform is to have the NAT gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", tag = "position")]
 pub enum Position {
     /// `{"nat_gateway": true}`
     Open,
+    /// `{"nat_gateway": true, "nat_gateway_until": "…"}`, written by `nat open`.
+    Leased {
+        /// When the lease ends: Terraform makes the schedule that deletes the gateway then.
+        #[serde(with = "time::serde::rfc3339")]
+        until: OffsetDateTime,
+    },
     /// `{"nat_gateway": false}`
     Closed,
 }
@@ -31,7 +42,7 @@ pub enum PositionError {
         file: PathBuf,
     },
     /// Nothing was changed.
-    #[error("{} must hold exactly {{\"nat_gateway\": true}} or {{\"nat_gateway\": false}}, but {problem}: write one of the two", file.display())]
+    #[error("{} must hold exactly one of {SHAPES}, but {problem}: write {{\"nat_gateway\": false}} (closed) or {{\"nat_gateway\": true}} (open) into it", file.display())]
     Malformed {
         /// The file.
         file: PathBuf,
@@ -58,10 +69,39 @@ pub enum PositionError {
     },
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Content {
     nat_gateway: bool,
+    // Absent or an instant: null would mean the same as absent to Terraform, and one shape is enough.
+    #[serde(default, deserialize_with = "instant")]
+    nat_gateway_until: Option<OffsetDateTime>,
+}
+
+fn instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    read_instant(&text).map(Some).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "nat_gateway_until is `{text}` where an instant in UTC like 2026-11-20T12:40:00Z belongs"
+        ))
+    })
+}
+
+/// An instant as the file and the variable `nat_gateway_until` hold it: UTC, whole seconds, `Z`.
+#[must_use]
+pub fn instant_text(instant: OffsetDateTime) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    // Formatting fails only for years that need a sign, and then Terraform's refusal names the variable.
+    instant
+        .to_offset(time::UtcOffset::UTC)
+        .format(format)
+        .unwrap_or_default()
+}
+
+fn read_instant(text: &str) -> Option<OffsetDateTime> {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    let read = time::PrimitiveDateTime::parse(text, format).ok()?;
+    Some(read.assume_utc())
 }
 
 impl Position {
@@ -84,13 +124,36 @@ impl Position {
             }
             Err(source) => return Err(PositionError::Read { file, source }),
         };
-        match serde_json::from_str(&text) {
-            Ok(Content { nat_gateway: true }) => Ok(Self::Open),
-            Ok(Content { nat_gateway: false }) => Ok(Self::Closed),
-            Err(error) => Err(PositionError::Malformed {
-                file,
-                problem: error.to_string(),
-            }),
+        let malformed = |problem: String| PositionError::Malformed {
+            file: file.clone(),
+            problem,
+        };
+        let content: Content =
+            serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        match (content.nat_gateway, content.nat_gateway_until) {
+            (true, None) => Ok(Self::Open),
+            (true, Some(until)) => Ok(Self::Leased { until }),
+            (false, None) => Ok(Self::Closed),
+            (false, Some(_)) => Err(malformed(
+                "a closed window has no nat_gateway_until".to_owned(),
+            )),
+        }
+    }
+
+    /// Whether the file asks for the gateway.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        self != Self::Closed
+    }
+
+    /// What the file holds.
+    fn content(self) -> String {
+        match self {
+            Self::Leased { until } => {
+                let until = instant_text(until);
+                format!(r#"{{"nat_gateway": true, "nat_gateway_until": "{until}"}}"#)
+            }
+            Self::Open | Self::Closed => format!(r#"{{"nat_gateway": {}}}"#, self.is_open()),
         }
     }
 
@@ -104,7 +167,7 @@ impl Position {
             let mut temporary = tempfile::Builder::new()
                 .prefix(".nat-position-")
                 .tempfile_in(directory)?;
-            writeln!(temporary, "{{\"nat_gateway\": {}}}", self == Self::Open)?;
+            writeln!(temporary, "{}", self.content())?;
             temporary.as_file().sync_all()?;
             // Temporary files are private; this one belongs to the repository like its neighbours.
             let permissions = fs::metadata(&file).map(|meta| meta.permissions());
@@ -123,10 +186,11 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Open => "open",
-            Self::Closed => "closed",
-        })
+        match self {
+            Self::Open => formatter.write_str("open"),
+            Self::Leased { until } => write!(formatter, "open until {}", instant_text(*until)),
+            Self::Closed => formatter.write_str("closed"),
+        }
     }
 }
 
@@ -147,13 +211,19 @@ mod tests {
             Position::read(folder.path()),
             Err(PositionError::Missing { .. })
         ));
-        for position in [Position::Open, Position::Closed] {
+        let until = time::macros::datetime!(2026-11-20 12:40 UTC);
+        for position in [Position::Open, Position::Leased { until }, Position::Closed] {
             position.write(folder.path()).unwrap();
             assert_eq!(Position::read(folder.path()).unwrap(), position);
         }
         assert_eq!(
             fs::read_to_string(folder.path().join(FILE)).unwrap(),
             "{\"nat_gateway\": false}\n"
+        );
+        Position::Leased { until }.write(folder.path()).unwrap();
+        assert_eq!(
+            fs::read_to_string(folder.path().join(FILE)).unwrap(),
+            "{\"nat_gateway\": true, \"nat_gateway_until\": \"2026-11-20T12:40:00Z\"}\n"
         );
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
@@ -175,6 +245,15 @@ mod tests {
             "{\"nat_gateway\": true, \"more\": 1}",
             "{\"nat_gateway\": true} x",
             "{\"nat_gateway\": true, \"nat_gateway\": false}",
+            "{\"nat_gateway\": false, \"nat_gateway_until\": \"2026-11-20T12:40:00Z\"}",
+            "{\"nat_gateway_until\": \"2026-11-20T12:40:00Z\"}",
+            "{\"nat_gateway\": true, \"nat_gateway_until\": null}",
+            "{\"nat_gateway\": true, \"nat_gateway_until\": 5}",
+            "{\"nat_gateway\": true, \"nat_gateway_until\": \"\"}",
+            "{\"nat_gateway\": true, \"nat_gateway_until\": \"2026-11-20T12:40:00\"}",
+            "{\"nat_gateway\": true, \"nat_gateway_until\": \"2026-11-20T12:40:00.5Z\"}",
+            "{\"nat_gateway\": true, \"nat_gateway_until\": \"2026-11-20T12:40:00+05:30\"}",
+            "{\"nat_gateway\": true, \"nat_gateway_until\": \"2026-13-20T12:40:00Z\"}",
         ] {
             let error = read(wrong).unwrap_err();
             assert!(

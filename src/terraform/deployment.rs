@@ -12,14 +12,20 @@ pub struct Deployment {
     pub name: String,
     /// AWS region, e.g. `ap-south-1`.
     pub region: String,
+    /// The AWS account it stands in, e.g. `123456789012`.
+    pub account_id: String,
     /// `vpc-…`
     pub vpc_id: String,
+    /// `rtb-…` of the private subnets; the window's route is in it.
+    pub private_route_table_id: String,
     /// The jump host.
     pub bastion: Bastion,
     /// The host that runs the API.
     pub backend: Instance,
     /// The host that runs Postgres.
     pub database: Instance,
+    /// `vol-…` that holds the database's data and outlives its host.
+    pub database_volume_id: String,
     /// The public entrance.
     pub load_balancer: LoadBalancer,
     /// The window's gateway as the state knows it; `None` when the window is closed.
@@ -55,8 +61,10 @@ pub struct Bastion {
 pub struct LoadBalancer {
     /// Name without scheme.
     pub dns_name: String,
-    /// `http://…` or `https://…`, no slash at the end.
+    /// `http://<dns_name>`, or `https://<domain>` whose DNS is the user's affair; no slash at the end.
     pub url: String,
+    /// `url` and the path that the health check asks: 200 when the API is ready.
+    pub ready_url: String,
 }
 
 /// The temporary NAT gateway.
@@ -68,6 +76,8 @@ pub struct NatGateway {
     pub public_ip: String,
     /// `eipalloc-…` of that address.
     pub allocation_id: String,
+    /// Name of the schedule that deletes the gateway at its deadline; `None` without a deadline.
+    pub schedule: Option<String>,
 }
 
 impl Deployment {
@@ -84,10 +94,13 @@ impl Deployment {
         Ok(Self {
             name: part(&value, "name")?,
             region: part(&value, "region")?,
+            account_id: part(&value, "account_id")?,
             vpc_id: part(&value, "vpc_id")?,
+            private_route_table_id: part(&value, "private_route_table_id")?,
             bastion: part(&value, "bastion")?,
             backend: part(&value, "backend")?,
             database: part(&value, "database")?,
+            database_volume_id: part(&value, "database_volume_id")?,
             load_balancer: part(&value, "load_balancer")?,
             nat_gateway: part(&value, "nat_gateway")?,
         })
@@ -118,11 +131,12 @@ pub(crate) mod tests {
         let host =
             |id: &str, ip: &str| json!({"instance_id": id, "private_ip": ip, "image_id": "ami-1"});
         json!({
-            "name": "drawbridge", "region": "ap-south-1", "vpc_id": "vpc-1",
+            "name": "drawbridge", "region": "ap-south-1", "account_id": "123456789012",
+            "vpc_id": "vpc-1", "private_route_table_id": "rtb-1", "database_volume_id": "vol-1",
             "bastion": {"instance_id": "i-bastion", "private_ip": "10.20.1.5", "public_ip": "203.0.113.9", "image_id": "ami-1"},
             "backend": host("i-backend", "10.20.2.5"), "database": host("i-database", "10.20.3.10"),
-            "load_balancer": {"dns_name": "lb.example", "url": "http://lb.example"},
-            "nat_gateway": {"id": "nat-1", "public_ip": "203.0.113.10", "allocation_id": "eipalloc-1"},
+            "load_balancer": {"dns_name": "lb.example", "url": "http://lb.example", "ready_url": "http://lb.example/ready"},
+            "nat_gateway": {"id": "nat-1", "public_ip": "203.0.113.10", "allocation_id": "eipalloc-1", "schedule": "drawbridge-nat-1-4h"},
         })
     }
 
