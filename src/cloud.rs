@@ -1,8 +1,10 @@
-//! What AWS knows: the hosts' published parameters (SSM), and the gateway and its address as they are now (EC2).
+//! What AWS knows: whose account it is (STS), the hosts' published parameters (SSM), the window's deadline (Scheduler),
+//! and gateway, address and route as they are now (EC2).
 //!
 //! EC2 is asked through the `aws` command, because `aws-sdk-ec2` alone takes 8 GB and ten minutes to compile.
 
 mod ec2;
+mod schedule;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -10,9 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_ssm::Client;
 
-pub use self::ec2::{Address, Gateway, GatewayState};
+pub use self::ec2::{Address, Gateway, GatewayState, Route};
+pub use self::schedule::Schedule;
 pub use self::trouble::Trouble;
 use crate::appliance::{ReportState, Role, parameter};
 use crate::bastion::host_keys::{BadPin, Pins};
@@ -36,6 +38,42 @@ pub enum CloudError {
         /// What stood in the way.
         trouble: Trouble,
     },
+    /// The account could not be asked about at all, so nothing else was believed.
+    #[error(
+        "cannot ask AWS in {region} whose credentials these are: {trouble}; the state belongs to account {account}"
+    )]
+    Access {
+        /// The account of the state.
+        account: String,
+        /// Where.
+        region: String,
+        /// What stood in the way.
+        trouble: Trouble,
+    },
+    /// The credentials are somebody else's.
+    #[error(
+        "the state belongs to AWS account {account}, but these credentials are for {given} ({arn}): choose those of {account} (AWS_PROFILE, `aws sso login`) and run this again"
+    )]
+    OtherAccount {
+        /// The account of the state.
+        account: String,
+        /// The account of the credentials.
+        given: String,
+        /// Whose credentials they are.
+        arn: String,
+    },
+    /// Account and region are right, and yet the deployment is not there.
+    #[error(
+        "{what} of the state does not exist in {region} of account {account}: AWS_ENDPOINT_URL points somewhere else, or the deployment was deleted without terraform (`terraform plan` shows what is missing)"
+    )]
+    NotThere {
+        /// What was looked for.
+        what: String,
+        /// Where.
+        region: String,
+        /// The account of the state and of the credentials.
+        account: String,
+    },
     /// Nothing was asked.
     #[error(
         "the `aws` command is not on the PATH: install the AWS CLI (https://aws.amazon.com/cli/), or run `nix develop`"
@@ -56,11 +94,28 @@ pub enum CloudError {
     BadPin(#[from] BadPin),
 }
 
+impl CloudError {
+    /// Whether it names who asks and where, and so keeps everything from being done.
+    #[must_use]
+    pub fn is_about_access(&self) -> bool {
+        match self {
+            Self::Access { .. }
+            | Self::OtherAccount { .. }
+            | Self::NotThere { .. }
+            | Self::NoCommand => true,
+            Self::Request { trouble, .. } => trouble.is_about_access(),
+            Self::NoParameter { .. } | Self::BadPin(_) => false,
+        }
+    }
+}
+
 /// One region of the user's account.
 #[derive(Clone, Debug)]
 pub struct Cloud {
     region: String,
-    ssm: Client,
+    scheduler: aws_sdk_scheduler::Client,
+    ssm: aws_sdk_ssm::Client,
+    sts: aws_sdk_sts::Client,
     aws: Option<PathBuf>,
 }
 
@@ -82,9 +137,33 @@ impl Cloud {
         let aws = executable("aws", std::env::var_os("PATH").as_deref());
         Self {
             region: region.to_owned(),
-            ssm: Client::new(&config),
+            scheduler: aws_sdk_scheduler::Client::new(&config),
+            ssm: aws_sdk_ssm::Client::new(&config),
+            sts: aws_sdk_sts::Client::new(&config),
             aws,
         }
+    }
+
+    /// Sees that the credentials are for `account`, before anything else that AWS says is believed.
+    ///
+    /// # Errors
+    /// [`CloudError::OtherAccount`], and [`CloudError::Access`] when it cannot be found out.
+    pub async fn check_account(&self, account: &str) -> Result<(), CloudError> {
+        let asked = self.sts.get_caller_identity().send().await;
+        let identity = asked.map_err(|error| CloudError::Access {
+            account: account.to_owned(),
+            region: self.region.clone(),
+            trouble: Trouble::of_sdk(&error),
+        })?;
+        let given = identity.account.unwrap_or_default();
+        if given == account {
+            return Ok(());
+        }
+        Err(CloudError::OtherAccount {
+            account: account.to_owned(),
+            given,
+            arn: identity.arn.unwrap_or_default(),
+        })
     }
 
     /// The host keys that the hosts of `deployment` have published.

@@ -1,4 +1,4 @@
-//! The gateway and the address, fresh from EC2 through the `aws` command.
+//! The gateway, the address and the route, fresh from EC2 through the `aws` command.
 
 use std::fmt;
 use std::process::Stdio;
@@ -80,6 +80,40 @@ pub struct Address {
     pub public_ip: String,
 }
 
+/// The private route table's way to everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// What it leads to: `nat-…`, or whatever somebody else made of it.
+    pub target: String,
+    /// Whether what it leads to is gone.
+    pub is_blackhole: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RouteTableList {
+    route_tables: Vec<RawRouteTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawRouteTable {
+    routes: Vec<RawRoute>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawRoute {
+    destination_cidr_block: Option<String>,
+    state: Option<String>,
+    nat_gateway_id: Option<String>,
+    gateway_id: Option<String>,
+    network_interface_id: Option<String>,
+    instance_id: Option<String>,
+    transit_gateway_id: Option<String>,
+    vpc_peering_connection_id: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GatewayList {
@@ -147,6 +181,39 @@ impl Cloud {
             .ec2(what, &["describe-addresses", "--filters", &owner, &name])
             .await?;
         read_addresses(&answer).map_err(|message| self.misread(what, message))
+    }
+
+    /// The route to everywhere (`0.0.0.0/0`) in this route table; `None` when it has none.
+    ///
+    /// # Errors
+    /// [`CloudError::NotThere`] without the table; when EC2 cannot be asked or answers in another shape.
+    pub async fn private_route(
+        &self,
+        account: &str,
+        table_id: &str,
+    ) -> Result<Option<Route>, CloudError> {
+        let what = "read the private route table";
+        let asked = self
+            .ec2(
+                what,
+                &["describe-route-tables", "--route-table-ids", table_id],
+            )
+            .await;
+        let not_there = || CloudError::NotThere {
+            what: format!("the private route table {table_id}"),
+            region: self.region.clone(),
+            account: account.to_owned(),
+        };
+        let answer = match asked {
+            Err(CloudError::Request {
+                trouble: Trouble::Other { message },
+                ..
+            }) if message.contains("InvalidRouteTableID.NotFound") => return Err(not_there()),
+            asked => asked?,
+        };
+        read_route(&answer)
+            .map_err(|message| self.misread(what, message))?
+            .ok_or_else(not_there)
     }
 
     fn misread(&self, what: &'static str, message: String) -> CloudError {
@@ -228,6 +295,35 @@ fn read_addresses(json: &str) -> Result<Vec<Address>, String> {
     Ok(list.addresses.into_iter().filter_map(read).collect())
 }
 
+/// The outer `None`: there is no route table in the answer.
+fn read_route(json: &str) -> Result<Option<Option<Route>>, String> {
+    let list: RouteTableList = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    let Some(table) = list.route_tables.into_iter().next() else {
+        return Ok(None);
+    };
+    let route = table
+        .routes
+        .into_iter()
+        .find(|route| route.destination_cidr_block.as_deref() == Some("0.0.0.0/0"));
+    Ok(Some(route.map(|route| {
+        Route {
+            is_blackhole: route.state.as_deref() == Some("blackhole"),
+            target: [
+                route.nat_gateway_id,
+                route.gateway_id,
+                route.transit_gateway_id,
+                route.vpc_peering_connection_id,
+                route.instance_id,
+                route.network_interface_id,
+            ]
+            .into_iter()
+            .flatten()
+            .next()
+            .unwrap_or_else(|| "something unnamed".to_owned()),
+        }
+    })))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,5 +349,18 @@ mod tests {
         let json = r#"{"Addresses":[{"PublicIp":"203.0.113.1","AllocationId":"eipalloc-1","Domain":"vpc"}]}"#;
         assert_eq!(read_addresses(json).unwrap()[0].allocation_id, "eipalloc-1");
         assert!(read_addresses(r#"{"Addresses":[]}"#).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_route_to_everywhere_is_read() {
+        let json = r#"{"RouteTables":[{"RouteTableId":"rtb-1","Routes":[
+            {"DestinationCidrBlock":"10.20.0.0/16","GatewayId":"local","State":"active"},
+            {"DestinationPrefixListId":"pl-1","GatewayId":"vpce-1","State":"active"},
+            {"DestinationCidrBlock":"0.0.0.0/0","NatGatewayId":"nat-1","State":"blackhole"}]}]}"#;
+        let route = read_route(json).unwrap().unwrap().unwrap();
+        assert_eq!((route.target.as_str(), route.is_blackhole), ("nat-1", true));
+        let none = json.replace("0.0.0.0/0", "192.0.2.0/24");
+        assert_eq!(read_route(&none).unwrap(), Some(None));
+        assert_eq!(read_route(r#"{"RouteTables":[]}"#).unwrap(), None);
     }
 }

@@ -32,6 +32,18 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Whether it is about who asks and how, and not about what was asked: nothing else would be answered either.
+    #[must_use]
+    pub fn is_about_access(&self) -> bool {
+        match self {
+            Self::NoCredentials
+            | Self::ExpiredCredentials
+            | Self::RejectedCredentials
+            | Self::NoAnswer { .. } => true,
+            Self::NotAllowed { .. } | Self::Other { .. } => false,
+        }
+    }
+
     /// Reads an SDK error.
     pub(super) fn of_sdk<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
@@ -56,8 +68,8 @@ impl Trouble {
         }
     }
 
-    /// Reads the text of an SDK error or of the `aws` command's stderr.
-    pub(super) fn of_text(text: &str) -> Self {
+    /// Reads the text of an SDK error, of the `aws` command's stderr, or of Terraform's backend.
+    pub(crate) fn of_text(text: &str) -> Self {
         let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
         if has(&[
             "ExpiredToken",
@@ -71,6 +83,7 @@ impl Trouble {
             "Unable to locate credentials",
             "credentials provider was not enabled",
             "no providers in chain",
+            "No valid credential sources found",
             "CredentialsNotLoaded",
             "could not be found)",
         ]) {
@@ -110,7 +123,7 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCredentials => formatter.write_str("no AWS credentials (set AWS_PROFILE, or run `aws configure`)"),
+            Self::NoCredentials => formatter.write_str("no AWS credentials (set AWS_PROFILE, or run `aws configure` or `aws sso login`)"),
             Self::ExpiredCredentials => {
                 formatter.write_str("the AWS credentials have expired (`aws sso login`, or renew the session, and run this again)")
             }

@@ -25,7 +25,7 @@ pub enum Position {
     /// `{"nat_gateway": true, "nat_gateway_until": "…"}`, written by `nat open`.
     Leased {
         /// When the lease ends: Terraform makes the schedule that deletes the gateway then.
-        #[serde(with = "time::serde::rfc3339")]
+        #[serde(rename = "lease_until", with = "time::serde::rfc3339")]
         until: OffsetDateTime,
     },
     /// `{"nat_gateway": false}`
