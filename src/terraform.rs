@@ -7,8 +7,10 @@ mod child;
 mod deployment;
 mod error;
 mod place;
+pub mod state;
 mod ui;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use self::child::{Line, Run};
@@ -39,6 +42,10 @@ const INIT_LIMIT: Duration = Duration::from_secs(10 * 60);
 const PLAN_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// An apply takes 86-98 s; a replaced database volume or load balancer takes several minutes on AWS.
 const APPLY_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// How long to wait for somebody else's lock on the state: longer than a plan holds it, shorter than people wait in front
+/// of a silent terminal.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// How an environment variable differs from our own for terraform.
 #[derive(Clone, Debug)]
@@ -79,6 +86,9 @@ pub struct Terraform {
     progress: Progress,
     interrupt: Interrupt,
     spent: Arc<Mutex<Duration>>,
+    lock_wait: Duration,
+    // Warnings shown so far: each command says them again.
+    warned: Arc<Mutex<BTreeSet<String>>>,
     // Holds the generated CLI configuration for as long as terraform may be run.
     _scratch: Option<Arc<TempDir>>,
 }
@@ -131,6 +141,8 @@ impl Terraform {
             progress: Progress::quiet(),
             interrupt: Interrupt::never(),
             spent: Arc::default(),
+            lock_wait: LOCK_WAIT,
+            warned: Arc::default(),
             _scratch: scratch,
         })
     }
@@ -155,6 +167,13 @@ impl Terraform {
     pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment
             .push((name.into(), Change::Set(value.into())));
+        self
+    }
+
+    /// Waits this long for somebody else's lock on the state, in whole seconds, instead of 30 s.
+    #[must_use]
+    pub fn with_lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
         self
     }
 
@@ -211,7 +230,7 @@ impl Terraform {
     /// # Errors
     /// [`TerraformError::NotApplied`] when there is none.
     pub async fn state_pull(&self) -> Result<String, TerraformError> {
-        let state = self.read(&["state", "pull"]).await?;
+        let state = self.read(&["state", "pull", "-no-color"]).await?;
         if state.trim().is_empty() {
             return Err(TerraformError::NotApplied {
                 directory: self.directory.clone(),
@@ -228,23 +247,11 @@ impl Terraform {
     pub async fn plan(&self, variables: &[(&str, &str)]) -> Result<Plan, TerraformError> {
         let folder = scratch_folder("drawbridge-plan-").map_err(TerraformError::Scratch)?;
         let file = folder.path().join("plan");
-        let mut arguments: Vec<OsString> = [
-            "plan",
-            "-json",
-            "-input=false",
-            "-detailed-exitcode",
-            "-lock-timeout=30s",
-        ]
-        .map(OsString::from)
-        .into();
+        let mut arguments = self.changing(["plan", "-json", "-detailed-exitcode"]);
         let mut out = OsString::from("-out=");
         out.push(&file);
         arguments.push(out);
-        arguments.extend(
-            variables
-                .iter()
-                .map(|(name, value)| format!("-var={name}={value}").into()),
-        );
+        arguments.extend(as_options(variables));
         let (code, said) = self.run(&arguments, PLAN_LIMIT, &[0, 2]).await?;
         let changes = said
             .planned
@@ -263,11 +270,8 @@ impl Terraform {
     /// # Errors
     /// Any [`TerraformError`] of a run; the state then says how far it came.
     pub async fn apply(&self, plan: &Plan) -> Result<(), TerraformError> {
-        let arguments = ["apply", "-json", "-input=false", "-lock-timeout=30s"].map(OsString::from);
-        let arguments: Vec<_> = arguments
-            .into_iter()
-            .chain([plan.file.clone().into_os_string()])
-            .collect();
+        let mut arguments = self.changing(["apply", "-json"]);
+        arguments.push(plan.file.clone().into_os_string());
         self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
     }
 
@@ -276,13 +280,7 @@ impl Terraform {
     /// # Errors
     /// Any [`TerraformError`] of a run; the state then says how far it came.
     pub async fn apply_everything(&self) -> Result<(), TerraformError> {
-        let arguments = [
-            "apply",
-            "-json",
-            "-input=false",
-            "-auto-approve",
-            "-lock-timeout=30s",
-        ];
+        let arguments = self.changing(["apply", "-json", "-auto-approve"]);
         self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
     }
 
@@ -291,18 +289,65 @@ impl Terraform {
     /// # Errors
     /// Any [`TerraformError`] of a run; the state then says how far it came.
     pub async fn destroy_everything(&self) -> Result<(), TerraformError> {
-        let arguments = [
-            "destroy",
-            "-json",
-            "-input=false",
-            "-auto-approve",
-            "-lock-timeout=30s",
-        ];
+        let arguments = self.changing(["destroy", "-json", "-auto-approve"]);
         self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
     }
 
+    /// The input variables that a plan was made with, defaults included. A value that came from the command line or the
+    /// environment is a text whatever the variable's type: `"true"`.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run; [`TerraformError::BadPlan`].
+    pub async fn planned_variables(
+        &self,
+        plan: &Plan,
+    ) -> Result<BTreeMap<String, serde_json::Value>, TerraformError> {
+        #[derive(Deserialize)]
+        struct Shown {
+            #[serde(default)]
+            variables: BTreeMap<String, Variable>,
+        }
+        #[derive(Deserialize)]
+        struct Variable {
+            value: serde_json::Value,
+        }
+        let mut arguments = ["show", "-no-color", "-json"].map(OsString::from).to_vec();
+        arguments.push(plan.file.clone().into_os_string());
+        let shown = self.read(&arguments).await?;
+        let shown: Shown = serde_json::from_str(&shown).map_err(TerraformError::BadPlan)?;
+        let variables = shown.variables.into_iter();
+        Ok(variables
+            .map(|(name, variable)| (name, variable.value))
+            .collect())
+    }
+
+    /// Takes what exists already into the state: `import("aws_ebs_volume.database", "vol-…", &[])`. Changes only the
+    /// state. `variables` as in [`Terraform::plan`].
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run, also when the address is in the state already.
+    pub async fn import(
+        &self,
+        address: &str,
+        id: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<(), TerraformError> {
+        let mut arguments = self.changing(["import", "-no-color"]);
+        arguments.extend(as_options(variables));
+        arguments.extend([address, id].map(OsString::from));
+        self.run(&arguments, PLAN_LIMIT, &[0]).await.map(drop)
+    }
+
+    /// The arguments of a command that locks the state.
+    fn changing<const N: usize>(&self, words: [&str; N]) -> Vec<OsString> {
+        let mut arguments = words.map(OsString::from).to_vec();
+        arguments.push("-input=false".into());
+        arguments.push(format!("-lock-timeout={}s", self.lock_wait.as_secs()).into());
+        arguments
+    }
+
     /// Runs a command whose stdout is the answer.
-    async fn read(&self, arguments: &[&str]) -> Result<String, TerraformError> {
+    async fn read(&self, arguments: &[impl AsRef<OsStr>]) -> Result<String, TerraformError> {
         let mut answer = String::new();
         let mut errors = Vec::new();
         let code = self
@@ -321,7 +366,7 @@ impl Terraform {
         if code == 0 {
             Ok(answer)
         } else {
-            Err(failed(arguments, errors))
+            Err(self.failed(arguments, errors))
         }
     }
 
@@ -335,16 +380,33 @@ impl Terraform {
         let mut said = Said::default();
         let code = self
             .follow(arguments, limit, |line| {
-                let text = said.hear(line)?;
-                self.progress.line(&text);
+                let (text, stays) = said.hear(line)?;
+                if !stays {
+                    self.progress.line(&text);
+                } else if self.is_news(&text) {
+                    self.progress.say(&text);
+                }
                 Some(text)
             })
             .await?;
         if good.contains(&code) {
             Ok((code, said))
         } else {
-            Err(failed(arguments, said.errors))
+            Err(self.failed(arguments, said.errors))
         }
+    }
+
+    /// Whether this warning has not been shown yet.
+    fn is_news(&self, warning: &str) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.insert(warning.to_owned())
+    }
+
+    /// What a command's error lines mean.
+    fn failed(&self, arguments: &[impl AsRef<OsStr>], errors: Vec<String>) -> TerraformError {
+        let command = arguments.first().map(AsRef::as_ref);
+        let command = command.unwrap_or_default().to_string_lossy();
+        error::of_lines(&command, &errors, &self.directory)
     }
 
     async fn follow(
@@ -380,6 +442,13 @@ fn scratch_folder(prefix: &str) -> std::io::Result<TempDir> {
         .tempdir()
 }
 
+/// `-var` options; terraform takes each apart at its first `=`.
+fn as_options(variables: &[(&str, &str)]) -> impl Iterator<Item = OsString> {
+    variables
+        .iter()
+        .map(|(name, value)| format!("-var={name}={value}").into())
+}
+
 /// What a talking run said.
 #[derive(Default)]
 struct Said {
@@ -388,8 +457,9 @@ struct Said {
 }
 
 impl Said {
-    /// Takes a line in; returns what is worth showing.
-    fn hear(&mut self, line: Line) -> Option<String> {
+    /// Takes a line in; returns what is worth showing, and whether it stays: a warning.
+    fn hear(&mut self, line: Line) -> Option<(String, bool)> {
+        let mut stays = false;
         let text = match line {
             Line::Err(text) => {
                 self.errors.push(text.clone());
@@ -405,33 +475,15 @@ impl Said {
                     self.errors.push(text.clone());
                     text
                 }
+                ui::Message::Warning(text) => {
+                    stays = true;
+                    format!("terraform warns: {text}")
+                }
                 ui::Message::Noise => return None,
                 ui::Message::Said(text) => text,
             },
         };
         let text = text.trim().to_owned();
-        (!text.is_empty()).then_some(text)
+        (!text.is_empty()).then_some((text, stays))
     }
-}
-
-fn failed(arguments: &[impl AsRef<OsStr>], errors: Vec<String>) -> TerraformError {
-    /// Terraform frames its errors; more than this many characters of them helps nobody.
-    const MOST: usize = 2000;
-    let frame = |character: char| character.is_whitespace() || "│╷╵".contains(character);
-    let lines: Vec<_> = errors
-        .iter()
-        .map(|line| line.trim_matches(frame))
-        .filter(|line| !line.is_empty())
-        .collect();
-    let message: String = lines.join(" ").chars().take(MOST).collect();
-    let command = arguments
-        .first()
-        .map(|word| word.as_ref().to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let message = if message.is_empty() {
-        "it gave no reason".to_owned()
-    } else {
-        message
-    };
-    TerraformError::Failed { command, message }
 }

@@ -6,5 +6,6 @@ mod bastion;
 mod bootstrap;
 mod nat;
 mod rehearsal;
+mod runner;
 mod support;
 mod terraform;

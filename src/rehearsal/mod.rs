@@ -19,7 +19,7 @@ use crate::exit::Exit;
 use crate::flows;
 use crate::nat::position::Position;
 use crate::progress::Progress;
-use crate::terraform;
+use crate::terraform::{self, state};
 use tools::Tools;
 
 mod boot;
@@ -46,7 +46,6 @@ mod secrets;
 mod security_groups;
 mod session;
 mod ssh;
-mod state;
 mod tools;
 mod topology;
 mod volumes;

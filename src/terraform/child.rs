@@ -1,16 +1,21 @@
 //! One run of the terraform executable: lines out as they come, a time limit, Ctrl-C passed on.
+//!
+//! Terraform writes to files, not to pipes: a pipe breaks when this process is killed, and terraform would die by SIGPIPE
+//! in the middle of an apply, possibly before its state knows what it made. It gets nothing else from us that it needs
+//! after its start: plan and CLI configuration are read at once, and a killed process removes no temporary folder.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Change, TerraformError};
 use crate::interrupt::Interrupt;
@@ -19,8 +24,8 @@ use crate::interrupt::Interrupt;
 /// minute, and a terraform killed before that forgets what it did.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// After terraform has ended only a provider that outlives it can hold the pipes open.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How often the files are read: soon enough for a person who watches.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// What to run, where, and for how long at most.
 pub(super) struct Run<'a> {
@@ -58,13 +63,15 @@ impl Run<'_> {
         interrupt: &Interrupt,
         mut each: impl FnMut(Line) -> Option<String>,
     ) -> Result<ExitStatus, TerraformError> {
+        let mut out = Tail::new(Line::Out).map_err(TerraformError::Scratch)?;
+        let mut err = Tail::new(Line::Err).map_err(TerraformError::Scratch)?;
         let mut command = Command::new(self.binary);
         command
             .args(&self.arguments)
             .current_dir(self.directory)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(out.writer().map_err(TerraformError::Scratch)?)
+            .stderr(err.writer().map_err(TerraformError::Scratch)?)
             // An own group: a Ctrl-C on the terminal reaches terraform once, through us, not twice (twice means
             // "drop everything" to terraform).
             .process_group(0);
@@ -79,15 +86,6 @@ impl Run<'_> {
             binary: self.binary.into(),
             source,
         })?;
-        let (sender, mut lines) = mpsc::channel(64);
-        if let Some(stdout) = child.stdout.take() {
-            forward(stdout, Line::Out, sender.clone());
-        }
-        if let Some(stderr) = child.stderr.take() {
-            forward(stderr, Line::Err, sender.clone());
-        }
-        drop(sender);
-
         let mut last = String::from("nothing");
         let mut signals = interrupt.count();
         let already = signals > 0;
@@ -102,9 +100,11 @@ impl Run<'_> {
         }
         let status = loop {
             tokio::select! {
-                Some(line) = lines.recv() => {
-                    if let Some(text) = each(line) {
-                        last = text;
+                () = sleep(GLANCE) => {
+                    for line in out.lines().into_iter().chain(err.lines()) {
+                        if let Some(text) = each(line) {
+                            last = text;
+                        }
                     }
                 }
                 status = child.wait() => {
@@ -129,13 +129,10 @@ impl Run<'_> {
                 }
             }
         };
-        let drained = timeout(DRAIN, async {
-            while let Some(line) = lines.recv().await {
-                each(line);
-            }
-        });
-        // Lines held back by a surviving grandchild are nobody's concern any more.
-        let _ = drained.await;
+        // A provider may outlive terraform; what it still writes is nobody's concern.
+        for line in out.rest().into_iter().chain(err.rest()) {
+            each(line);
+        }
         match stop {
             // A run that ended well in spite of the signal did its work; the caller sees the interrupt by itself.
             Some(_) if status.success() => Ok(status),
@@ -145,27 +142,60 @@ impl Run<'_> {
     }
 }
 
-fn forward(
-    stream: impl AsyncRead + Unpin + Send + 'static,
+/// A file without a name that terraform writes to and we read behind it: it goes with its last user, so that nothing is
+/// left lying about, whoever is killed.
+struct Tail {
+    file: File,
+    position: u64,
+    begun: Vec<u8>,
     wrap: fn(String) -> Line,
-    sender: mpsc::Sender<Line>,
-) {
-    tokio::spawn(async move {
-        let mut reader = BufReader::new(stream);
-        let mut buffer = Vec::new();
-        while let Ok(read) = reader.read_until(b'\n', &mut buffer).await {
-            if read == 0 {
-                break;
-            }
-            let line = String::from_utf8_lossy(&buffer)
-                .trim_end_matches(['\n', '\r'])
-                .to_owned();
-            buffer.clear();
-            if sender.send(wrap(line)).await.is_err() {
-                break;
-            }
+}
+
+impl Tail {
+    fn new(wrap: fn(String) -> Line) -> io::Result<Self> {
+        Ok(Self {
+            file: tempfile::tempfile()?,
+            position: 0,
+            begun: Vec::new(),
+            wrap,
+        })
+    }
+
+    /// What to give the child. It shares the file's offset with us, so we read by position and never move it.
+    fn writer(&self) -> io::Result<Stdio> {
+        self.file.try_clone().map(Stdio::from)
+    }
+
+    /// The whole lines that have come since the last look.
+    fn lines(&mut self) -> Vec<Line> {
+        let mut buffer = [0; 8192];
+        // Nobody else can truncate or remove a file without a name; an error is as good as nothing new.
+        while let Ok(read @ 1..) = self.file.read_at(&mut buffer, self.position) {
+            self.position += read as u64;
+            self.begun.extend_from_slice(&buffer[..read]);
         }
-    });
+        let end = self.begun.iter().rposition(|byte| *byte == b'\n');
+        let whole: Vec<u8> = self.begun.drain(..end.map_or(0, |at| at + 1)).collect();
+        whole
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| self.line(line))
+            .collect()
+    }
+
+    /// The same, and a last line without an end.
+    fn rest(&mut self) -> Vec<Line> {
+        let mut lines = self.lines();
+        if !self.begun.is_empty() {
+            let last = std::mem::take(&mut self.begun);
+            lines.push(self.line(&last));
+        }
+        lines
+    }
+
+    fn line(&self, bytes: &[u8]) -> Line {
+        let text = String::from_utf8_lossy(bytes);
+        (self.wrap)(text.trim_end_matches(['\n', '\r']).to_owned())
+    }
 }
 
 // The child may have ended in between; then there is nobody left to tell.
@@ -204,6 +234,35 @@ mod tests {
             panic!("{ended:?}")
         };
         assert_eq!(last, "almost there");
+    }
+
+    #[tokio::test]
+    async fn every_line_is_handed_on_in_order_also_one_without_an_end() {
+        let mut heard = Vec::new();
+        let run = Run {
+            binary: Path::new("/bin/sh"),
+            directory: Path::new("/"),
+            environment: &[],
+            arguments: vec![
+                "-c".into(),
+                "printf half; sleep 0.2; echo; seq 3000; printf end".into(),
+            ],
+            limit: Duration::from_secs(10),
+        };
+        let never = Interrupt::never();
+        let ended = run.follow(&never, |line| {
+            if let Line::Out(text) = line {
+                heard.push(text);
+            }
+            None
+        });
+        assert!(ended.await.unwrap().success());
+        let numbers = (1..=3000).map(|number: u32| number.to_string());
+        let wanted: Vec<_> = std::iter::once("half".to_owned())
+            .chain(numbers)
+            .chain(["end".to_owned()])
+            .collect();
+        assert_eq!(heard, wanted);
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! Terraform's machine-readable lines (`-json`), read for three things: what it plans, what it says, what went wrong.
+//! Terraform's machine-readable lines (`-json`), read for what it plans, what it says, and what
+//! went wrong.
 //! Format: <https://developer.hashicorp.com/terraform/internals/machine-readable-ui>.
 
 use serde::Deserialize;
@@ -14,6 +15,8 @@ pub(super) enum Message {
     Noise,
     /// An error, summary and detail in one text.
     Error(String),
+    /// A warning, in the same form: of the provider, or of a `check` block in the configuration.
+    Warning(String),
     /// Anything else worth showing.
     Said(String),
 }
@@ -48,6 +51,18 @@ struct Diagnostic {
     detail: String,
 }
 
+impl Diagnostic {
+    /// Summary and detail on one line.
+    fn text(self) -> String {
+        let detail: Vec<_> = self.detail.split_whitespace().collect();
+        if detail.is_empty() {
+            self.summary
+        } else {
+            format!("{}: {}", self.summary, detail.join(" "))
+        }
+    }
+}
+
 /// Reads one line. A line that is not JSON (terraform writes some before it knows its flags) is shown as it is.
 pub(super) fn read(line: &str) -> Message {
     let Ok(raw) = serde_json::from_str::<Raw>(line) else {
@@ -61,16 +76,10 @@ pub(super) fn read(line: &str) -> Message {
         }),
         ("outputs" | "resource_drift" | "version", ..) => Message::Noise,
         ("diagnostic", _, Some(diagnostic)) if diagnostic.severity == "error" => {
-            let detail = diagnostic
-                .detail
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" ");
-            Message::Error(if detail.is_empty() {
-                diagnostic.summary
-            } else {
-                format!("{}: {detail}", diagnostic.summary)
-            })
+            Message::Error(diagnostic.text())
+        }
+        ("diagnostic", _, Some(diagnostic)) if diagnostic.severity == "warning" => {
+            Message::Warning(diagnostic.text())
         }
         _ => Message::Said(raw.message),
     }
@@ -92,11 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn an_error_keeps_its_detail_on_one_line_and_a_warning_is_only_said() {
+    fn an_error_keeps_its_detail_on_one_line_and_a_warning_is_none() {
         let line = r#"{"@message":"Error: x","diagnostic":{"severity":"error","summary":"x","detail":"a\n  b"},"type":"diagnostic"}"#;
         assert_eq!(read(line), Message::Error("x: a b".into()));
-        let line = r#"{"@message":"Warning: y","diagnostic":{"severity":"warning","summary":"y"},"type":"diagnostic"}"#;
-        assert_eq!(read(line), Message::Said("Warning: y".into()));
+        let line = r#"{"@message":"Warning: y","diagnostic":{"severity":"warning","summary":"y","detail":"z\n"},"type":"diagnostic"}"#;
+        assert_eq!(read(line), Message::Warning("y: z".into()));
     }
 
     #[test]
