@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Outcome, REGION, Running, eventually, free_port, repository, run, without_cloud_settings,
+    Outcome, Proxy, REGION, Running, eventually, free_port, repository, run, without_cloud_settings,
 };
 
 /// Calls one operation of an AWS service and prints the answer as JSON. moto brings boto3 along, so
@@ -23,12 +24,12 @@ answer.pop('ResponseMetadata', None)
 print(json.dumps(answer, default=str))
 ";
 
-/// Our AWS emulator on a port of its own, ended on drop.
+/// Our AWS emulator on a port of its own, ended when the last way to it is dropped.
 pub struct Emulator {
-    _process: Running,
+    _process: Arc<Running>,
     python: PathBuf,
     port: u16,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Emulator {
@@ -61,11 +62,26 @@ impl Emulator {
             TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string())
         });
         Self {
-            _process: process,
+            _process: Arc::new(process),
             python,
             port,
-            folder,
+            folder: Arc::new(folder),
         }
+    }
+
+    /// The same emulator, by way of `proxy`.
+    pub fn through(&self, proxy: &Proxy) -> Self {
+        Self {
+            _process: Arc::clone(&self._process),
+            python: self.python.clone(),
+            port: proxy.port(),
+            folder: Arc::clone(&self.folder),
+        }
+    }
+
+    /// Where it listens on 127.0.0.1, or the proxy before it.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A command whose AWS is this emulator, and which finds nothing of the user's own AWS settings.

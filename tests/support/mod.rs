@@ -3,6 +3,7 @@
 mod emulator;
 mod ports;
 pub mod postgres;
+mod proxy;
 pub mod server;
 mod stack;
 
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 pub use emulator::Emulator;
 pub use ports::free_port;
+pub use proxy::Proxy;
 pub use stack::Stack;
 
 /// The region everything is pretended in: the default of `terraform/`.
