@@ -82,6 +82,15 @@ impl Progress {
         }
     }
 
+    /// A new one of the same kind, for what follows a [`Progress::clear`].
+    #[must_use]
+    pub fn again(&self) -> Self {
+        match self.shown.as_ref() {
+            Shown::Spinner(_) => Self::stderr(),
+            Shown::Nothing | Shown::Plain => self.clone(),
+        }
+    }
+
     /// Removes the spinner, so that a result or an error starts on a clean line.
     pub fn clear(&self) {
         if let Shown::Spinner(bar) = self.shown.as_ref() {

@@ -245,6 +245,18 @@ impl Terraform {
     /// # Errors
     /// Any [`TerraformError`] of a run.
     pub async fn plan(&self, variables: &[(&str, &str)]) -> Result<Plan, TerraformError> {
+        self.plan_only(variables, &[]).await
+    }
+
+    /// The same for these addresses and what they depend on (`-target`); for everything when there are none.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run.
+    pub async fn plan_only(
+        &self,
+        variables: &[(&str, &str)],
+        addresses: &[&str],
+    ) -> Result<Plan, TerraformError> {
         let folder = scratch_folder("drawbridge-plan-").map_err(TerraformError::Scratch)?;
         let file = folder.path().join("plan");
         let mut arguments = self.changing(["plan", "-json", "-detailed-exitcode"]);
@@ -252,6 +264,8 @@ impl Terraform {
         out.push(&file);
         arguments.push(out);
         arguments.extend(as_options(variables));
+        let targets = addresses.iter();
+        arguments.extend(targets.map(|address| format!("-target={address}").into()));
         let (code, said) = self.run(&arguments, PLAN_LIMIT, &[0, 2]).await?;
         let changes = said
             .planned

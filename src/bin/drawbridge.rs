@@ -62,10 +62,7 @@ async fn run(command: Command) -> u8 {
         }
     };
     let ended = match command {
-        Command::Nat(command) => command
-            .run(&progress, &interrupt)
-            .await
-            .map(|exit| exit as u8),
+        Command::Nat(command) => command.run(&progress, &interrupt).await,
         Command::SshConfig(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::Exec(args) => args.run(&progress, &interrupt).await,
         #[cfg(target_os = "linux")]

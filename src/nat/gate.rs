@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use super::door::Door;
 use crate::appliance::{BootstrapReport, ReportState, Role};
 use crate::cloud::{Cloud, CloudError};
 use crate::interrupt::Interrupt;
@@ -16,6 +17,22 @@ pub const HOSTS: [Role; 2] = [Role::Backend, Role::Database];
 
 /// SSM answers in tens of milliseconds, and a step of the bootstrap takes seconds.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// Without waiting for the hosts, an API that misses one request gets this long for another.
+const READY_PATIENCE: Duration = Duration::from_secs(6);
+
+/// What to do about hosts that still need the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gating {
+    /// Nothing is changed.
+    Refuse,
+    /// They get this long; then nothing is changed.
+    Wait(Duration),
+    /// They get this long, or until a signal; then they have had their time.
+    WaitThenClose(Duration),
+    /// They are not asked.
+    Skip,
+}
 
 /// What is known of a private host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,19 +133,31 @@ pub async fn look(cloud: &Cloud, deployment: &Deployment) -> Result<Vec<Host>, C
 /// Waits until the gate is open, for at most `limit`; returns who is not complete then (nobody: it opened). Ends early
 /// on a signal.
 ///
+/// Reports alone are not enough: a backend whose database was replaced has reported *complete* for itself, and cannot
+/// reach the new one before it has fetched the new password. So the API has to answer as well.
+///
 /// # Errors
 /// When SSM cannot be asked.
 pub async fn wait(
     cloud: &Cloud,
     deployment: &Deployment,
+    door: &Door,
     limit: Duration,
     progress: &Progress,
     interrupt: &Interrupt,
 ) -> Result<Vec<Waiting>, CloudError> {
-    let end = Instant::now() + limit;
+    let start = Instant::now();
     loop {
-        let waiting = judge(&look(cloud, deployment).await?);
-        if waiting.is_empty() || Instant::now() + EVERY > end {
+        let mut waiting = judge(&look(cloud, deployment).await?);
+        let mut limit = limit;
+        if waiting.is_empty() {
+            let Err(seen) = door.ask().await else {
+                return Ok(waiting);
+            };
+            waiting.push(not_ready(deployment, &seen));
+            limit = limit.max(READY_PATIENCE);
+        }
+        if start.elapsed() + EVERY > limit {
             return Ok(waiting);
         }
         progress.line(&format!("waiting: {}", describe(&waiting)));
@@ -136,6 +165,15 @@ pub async fn wait(
             () = sleep(EVERY) => {}
             () = interrupt.requested() => return Ok(waiting),
         }
+    }
+}
+
+fn not_ready(deployment: &Deployment, seen: &str) -> Waiting {
+    Waiting {
+        host: Role::Backend,
+        instance_id: deployment.backend.instance_id.clone(),
+        step: None,
+        reason: format!("has reported complete, but the API is not ready: {seen}"),
     }
 }
 

@@ -1,12 +1,20 @@
-//! The NAT window: what is seen, what follows from it, and how it is closed and proven closed.
+//! The NAT window: what is seen, what follows from it, and how it is opened, closed and proven closed.
 //!
-//! [`window`] and [`gate`] decide and touch nothing; [`close`] and [`status`] look, act and look again.
+//! [`window`], [`refusal`] and [`finding`] decide and touch nothing; [`open`], [`close`] and [`status`] look, act and look
+//! again.
 
+mod child;
 pub mod close;
 pub mod cost;
+pub mod door;
+pub mod error;
+pub mod finding;
 pub mod gate;
+mod look;
+pub mod open;
 pub mod position;
 pub mod proof;
+pub mod refusal;
 pub mod report;
 pub mod status;
 pub mod window;

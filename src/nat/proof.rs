@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::door::Door;
 use super::until;
 use crate::appliance::Role;
 use crate::bastion::exec::command_line;
@@ -121,23 +122,9 @@ pub async fn plan_empty(terraform: &Terraform) -> Proof {
     Proof::of("plan-empty", seen)
 }
 
-/// The API answers 200 to `GET /ready` through the load balancer at `url` (no slash at the end).
-pub async fn api_ready(url: &str, interrupt: &Interrupt) -> Proof {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(5)))
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let address = format!("{url}/ready");
-    let look = async || {
-        let (agent, address) = (agent.clone(), address.clone());
-        let get = tokio::task::spawn_blocking(move || match agent.get(&address).call() {
-            Ok(answer) if answer.status() == 200 => Ok(format!("{address} answers 200")),
-            Ok(answer) => Err(format!("{address} answers {}", answer.status().as_u16())),
-            Err(error) => Err(format!("{address} does not answer: {error}")),
-        });
-        get.await.map_err(|error| error.to_string())?
-    };
+/// The API answers 200 at the [`Door`].
+pub async fn api_ready(door: &Door, interrupt: &Interrupt) -> Proof {
+    let look = async || door.ask().await;
     Proof::of(
         "api-ready",
         until(READY_LIMIT, EVERY, interrupt, look).await,

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::cost::{Cost, cost};
 use super::gate::Waiting;
 use super::proof::Proof;
-use super::window::Refusal;
 use crate::cloud::Gateway;
+use crate::error_chain::chain;
 use crate::exit::Exit;
 
 /// How a close ended.
@@ -74,7 +74,7 @@ pub struct Stood {
 /// A part of the work.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
-    /// `look`, `gate`, `plan`, `apply`, `prove`
+    /// `look`, `gate`, `adopt`, `plan`, `apply`, `prove`
     pub name: &'static str,
     /// Seconds it took.
     pub seconds: f64,
@@ -119,9 +119,9 @@ impl Stood {
 impl Report {
     /// The same with the reason why nothing was changed.
     #[must_use]
-    pub(super) fn refused(self, refusal: &Refusal) -> Self {
+    pub(super) fn refused(self, refusal: &(dyn std::error::Error + 'static)) -> Self {
         Self {
-            refusal: Some(refusal.to_string()),
+            refusal: Some(chain(refusal)),
             ..self
         }
     }

@@ -1,44 +1,66 @@
-//! `nat status`: what the file, the state, the cloud and the hosts say, side by side.
+//! `nat status`: what the file, the state, the cloud and the hosts say, side by side, and what follows from it.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::close::{CloseError, look};
+use super::error::NatError;
+use super::finding::{Finding, findings};
 use super::gate::{self, HOSTS, Waiting};
-use super::position::Position;
+use super::look::{applied, look};
+use super::position::{Position, instant_text};
 use super::report::Stood;
-use super::window::Window;
-use crate::cloud::{Address, Cloud, Gateway};
+use super::window::{InState, Window};
+use crate::cloud::{Address, Cloud, Gateway, Route, Schedule};
 use crate::error_chain::chain;
 use crate::terraform::Terraform;
 
-/// What the four places say. `--json` prints this.
+/// What the four places say. `--json` prints this. A field `…_unknown` is there, with the reason, exactly when its
+/// neighbour could not be learnt; null there means "none".
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// Name of the deployment.
     pub deployment: String,
-    /// What it adds up to.
+    /// The AWS account it stands in.
+    pub account: String,
+    /// Its region.
+    pub region: String,
+    /// What it adds up to: `window` is `open` (with `gateway`), `expired` (with `gateway`), `leftover` (with `what`) or
+    /// `closed`.
     #[serde(flatten)]
     pub window: Window,
-    /// What the position file says.
+    /// What the position file says: `position` is `open`, `leased` (with `lease_until`) or `closed`.
+    #[serde(flatten)]
     pub position: Position,
-    /// `nat-…` in Terraform's state.
-    pub state_gateway: Option<String>,
-    /// The gateways of the VPC that stand.
+    /// What of the window Terraform's state holds.
+    pub state: InState,
+    /// The gateways of the VPC that stand, whosever they are.
     pub gateways: Vec<Gateway>,
     /// The window's addresses.
     pub addresses: Vec<Address>,
-    /// How long the standing gateway has stood and what it has cost.
+    /// The private subnets' route to everywhere.
+    pub route: Option<Route>,
+    /// Why the route is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_unknown: Option<String>,
+    /// The schedule that deletes the gateway.
+    pub deadline: Option<Schedule>,
+    /// Seconds until then; negative when it has passed.
+    pub seconds_to_deadline: Option<i64>,
+    /// Why the deadline is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_unknown: Option<String>,
+    /// How long the window's newest gateway has stood, or stood, and its cost; null when the window is closed.
     pub stood: Option<Stood>,
-    /// The private hosts that are not complete; `None` when that is not known.
+    /// The private hosts that are not complete; null when that is not known.
     pub waiting: Option<Vec<Waiting>>,
     /// Why the reports are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reports_unknown: Option<String>,
-    /// What to do next, when there is something to do.
+    /// Where the places disagree, each with what mends it.
+    pub findings: Vec<Finding>,
+    /// The command to run next; null when there is nothing to do.
     pub next: Option<String>,
 }
 
@@ -46,52 +68,68 @@ pub struct Status {
 ///
 /// # Errors
 /// When file, state or cloud cannot be read.
-pub async fn status(terraform: &Terraform) -> Result<Status, CloseError> {
+pub async fn status(terraform: &Terraform) -> Result<Status, NatError> {
     Position::read(terraform.directory())?;
-    let deployment = terraform.deployment().await?;
+    let (deployment, in_state) = applied(terraform).await?;
     let cloud = Cloud::new(&deployment.region).await;
     let (seen, hosts) = tokio::join!(
-        look(terraform, &cloud, &deployment),
+        look(terraform, &cloud, &deployment, in_state),
         gate::look(&cloud, &deployment)
     );
     let seen = seen?;
+    let now = OffsetDateTime::now_utc();
     let window = seen.window();
     let (waiting, reports_unknown) = match hosts {
         Ok(hosts) => (Some(gate::judge(&hosts)), None),
         Err(error) => (None, Some(chain(&error))),
     };
+    let findings = findings(&seen, now);
     let is_ready = waiting.as_ref().is_some_and(Vec::is_empty);
-    let next = match (&window, seen.position) {
-        (Window::Closed, Position::Closed) => None,
-        (Window::Closed, Position::Open) => Some(
-            "the file says open, nothing stands: `drawbridge nat close` writes the file, `terraform apply` opens",
-        ),
-        (Window::Open { .. }, _) if is_ready => Some("`drawbridge nat close`"),
-        (Window::Open { .. }, _) => Some("`drawbridge nat close --wait`"),
-        (Window::Expired { .. } | Window::Leftover { .. }, _) => {
-            Some("`drawbridge nat close` clears what is left")
-        }
+    let next = match (findings.first(), &window) {
+        (Some(finding), _) => Some(finding.command.clone()),
+        (None, Window::Open { .. }) if is_ready => Some("drawbridge nat close".to_owned()),
+        (None, Window::Open { .. }) => Some("drawbridge nat close --wait".to_owned()),
+        (None, _) => None,
     };
-    let standing: Vec<_> = seen
-        .gateways
-        .iter()
-        .filter(|gateway| gateway.is_standing())
-        .cloned()
-        .collect();
-    let stood = seen.latest().filter(|gateway| gateway.is_standing());
+    let stood = seen
+        .latest()
+        .filter(|_| window != Window::Closed)
+        .map(|gateway| Stood::new(gateway, &deployment.region, now));
+    let (route, route_unknown) = known(seen.route);
+    let (deadline, deadline_unknown) = known(seen.schedule);
     Ok(Status {
-        stood: stood
-            .map(|gateway| Stood::new(gateway, &deployment.region, OffsetDateTime::now_utc())),
+        seconds_to_deadline: deadline
+            .as_ref()
+            .map(|deadline| (deadline.at - now).whole_seconds()),
         deployment: deployment.name,
+        account: deployment.account_id,
+        region: deployment.region,
         window,
         position: seen.position,
-        state_gateway: seen.in_state.map(|gateway| gateway.id),
-        gateways: standing,
+        state: seen.in_state,
+        gateways: seen
+            .gateways
+            .into_iter()
+            .filter(Gateway::is_standing)
+            .collect(),
         addresses: seen.addresses,
+        route,
+        route_unknown,
+        deadline,
+        deadline_unknown,
+        stood,
         waiting,
         reports_unknown,
-        next: next.map(str::to_owned),
+        findings,
+        next,
     })
+}
+
+fn known<T>(learnt: Result<Option<T>, String>) -> (Option<T>, Option<String>) {
+    match learnt {
+        Ok(value) => (value, None),
+        Err(reason) => (None, Some(reason)),
+    }
 }
 
 impl Status {
@@ -99,42 +137,27 @@ impl Status {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let mut row = |name: &str, value: String| {
+        let mut row = |name: &str, value: &str| {
             let _ = writeln!(text, "{name:<9} {value}");
         };
-        let none = || "none".to_owned();
-        row("window", self.window.to_string());
-        row("file", self.position.to_string());
-        row("state", self.state_gateway.clone().unwrap_or_else(none));
-        let gateway = |gateway: &Gateway| {
-            let since = gateway.created_at.format(&Rfc3339).unwrap_or_default();
-            format!("{} {} since {since}", gateway.id, gateway.state)
-        };
-        let address =
-            |address: &Address| format!("{} ({})", address.public_ip, address.allocation_id);
-        let cloud: Vec<_> = self
-            .gateways
-            .iter()
-            .map(gateway)
-            .chain(self.addresses.iter().map(address))
-            .collect();
-        row(
-            "cloud",
-            if cloud.is_empty() {
-                none()
-            } else {
-                cloud.join(", ")
-            },
-        );
+        row("window", &self.window.to_string());
+        row("file", &self.position.to_string());
+        row("state", &listed(self.state_parts()));
+        row("cloud", &listed(self.cloud_parts()));
         if let Some(stood) = &self.stood {
-            row(
-                "cost",
-                format!(
-                    "standing for {}, so far {}",
-                    for_people(stood.seconds),
-                    stood.cost
-                ),
-            );
+            row("since", &instant_text(stood.opened_at));
+        }
+        if matches!(self.window, Window::Open { .. }) {
+            row("deadline", &self.deadline_text());
+        }
+        if let Some(stood) = &self.stood {
+            let time = for_people(stood.seconds);
+            let cost = &stood.cost;
+            let stands = self.gateways.iter().any(|gateway| gateway.id == stood.gateway);
+            row("cost", &match stands {
+                true => format!("standing for {time}, so far {cost}"),
+                false => format!("{} stood for {time}: {cost}", stood.gateway),
+            });
         }
         for host in HOSTS {
             let said = match (&self.waiting, &self.reports_unknown) {
@@ -142,15 +165,76 @@ impl Status {
                     .iter()
                     .find(|waiting| waiting.host == host)
                     .map_or_else(|| "complete".to_owned(), |waiting| waiting.reason.clone()),
-                (None, reason) => format!("unknown ({})", reason.as_deref().unwrap_or("no reason")),
+                (None, reason) => unknown(reason.as_deref()),
             };
-            row(host.as_str(), said);
+            row(host.as_str(), &said);
         }
-        if let Some(next) = &self.next {
-            row("next", next.clone());
+        for finding in &self.findings {
+            row("but", &format!("{}: `{}`", finding.means, finding.command));
+        }
+        if let (Some(next), []) = (&self.next, self.findings.as_slice()) {
+            row("next", &format!("`{next}`"));
         }
         text
     }
+
+    fn state_parts(&self) -> Vec<String> {
+        let state = &self.state;
+        let route = state.route.as_ref().map(|_| "the route".to_owned());
+        [&state.gateway, &state.address, &route, &state.schedule]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    fn cloud_parts(&self) -> Vec<String> {
+        let gateway = |gateway: &Gateway| {
+            let whose = if gateway.is_tagged { "" } else { " (without the window's tag)" };
+            format!("{} {}{whose}", gateway.id, gateway.state)
+        };
+        let address =
+            |address: &Address| format!("{} ({})", address.public_ip, address.allocation_id);
+        let route = match (&self.route, &self.route_unknown) {
+            (Some(route), _) if route.is_blackhole => {
+                Some(format!("a route to {} that leads nowhere", route.target))
+            }
+            (Some(route), _) => Some(format!("the route to {}", route.target)),
+            (None, Some(reason)) => Some(format!("route {}", unknown(Some(reason)))),
+            (None, None) => None,
+        };
+        let gateways = self.gateways.iter().map(gateway);
+        let addresses = self.addresses.iter().map(address);
+        gateways.chain(addresses).chain(route).collect()
+    }
+
+    fn deadline_text(&self) -> String {
+        match (&self.deadline, self.seconds_to_deadline) {
+            (Some(deadline), Some(seconds)) => {
+                let at = instant_text(deadline.at);
+                let time = for_people(seconds.unsigned_abs());
+                match (deadline.is_enabled, seconds < 0) {
+                    (false, _) => format!("{at}, switched off"),
+                    (true, true) => format!("{at}, {time} ago"),
+                    (true, false) => format!("{at}, in {time}; then AWS deletes the gateway"),
+                }
+            }
+            _ if self.deadline_unknown.is_some() => unknown(self.deadline_unknown.as_deref()),
+            _ => "none".to_owned(),
+        }
+    }
+}
+
+fn listed(parts: Vec<String>) -> String {
+    if parts.is_empty() {
+        "nothing".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn unknown(reason: Option<&str>) -> String {
+    format!("unknown ({})", reason.unwrap_or("no reason"))
 }
 
 /// `75` as `1 min 15 s`.

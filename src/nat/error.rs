@@ -1,0 +1,101 @@
+//! Why a command about the window ended without a report.
+
+use super::position::PositionError;
+use crate::cloud::{CloudError, Trouble};
+use crate::terraform::TerraformError;
+use crate::terraform::state::StateError;
+
+/// Why a command about the window ended without a report.
+#[derive(Debug, thiserror::Error)]
+pub enum NatError {
+    /// Terraform, the only one that changes anything.
+    #[error(transparent)]
+    Terraform(TerraformError),
+    /// The place where the state is kept (a bucket, say) does not let us in.
+    #[error("terraform cannot read its state: {trouble}")]
+    StateAccess {
+        /// What stood in the way.
+        trouble: Trouble,
+    },
+    /// The state is not what this program understands.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// AWS could not be asked.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// The position file.
+    #[error(transparent)]
+    Position(#[from] PositionError),
+    /// Ctrl-C or SIGTERM before anything was decided.
+    #[error("interrupted; nothing was changed")]
+    Interrupted,
+    /// Terraform may have stopped half-way.
+    #[error(
+        "the apply did not finish; the window may be half {}: run `drawbridge nat close` {}",
+        if *is_closing { "closed" } else { "open" },
+        if *is_closing { "again, it goes on from there" } else { "to end it" }
+    )]
+    Apply {
+        /// Whether the window was to be closed.
+        is_closing: bool,
+        /// What terraform said.
+        #[source]
+        source: TerraformError,
+    },
+}
+
+impl From<TerraformError> for NatError {
+    fn from(error: TerraformError) -> Self {
+        // A state in a bucket is read with the same credentials as everything else, and before it.
+        if let TerraformError::Failed { message, .. } = &error {
+            let trouble = Trouble::of_text(message);
+            let is_clear = matches!(
+                trouble,
+                Trouble::NoCredentials
+                    | Trouble::ExpiredCredentials
+                    | Trouble::RejectedCredentials
+            );
+            if is_clear {
+                return Self::StateAccess { trouble };
+            }
+        }
+        Self::Terraform(error)
+    }
+}
+
+impl NatError {
+    /// Whether it names what stands in the way and nothing was changed, as a refusal does.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Terraform(error) => matches!(error, TerraformError::Locked { .. }),
+            Self::StateAccess { .. } => true,
+            Self::Cloud(error) => error.is_about_access(),
+            Self::State(_) | Self::Position(_) | Self::Interrupted | Self::Apply { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(message: &str) -> NatError {
+        NatError::from(TerraformError::Failed {
+            command: "output".into(),
+            message: message.into(),
+        })
+    }
+
+    #[test]
+    fn a_state_behind_expired_credentials_is_a_refusal_and_another_failure_is_not() {
+        let expired = failed(
+            "Error refreshing state: operation error S3: HeadObject, api error ExpiredToken: The provided token has expired.",
+        );
+        assert!(expired.is_refusal());
+        assert!(expired.to_string().contains("aws sso login"), "{expired}");
+        assert!(failed("Error: No valid credential sources found").is_refusal());
+        let other = failed("Error: Unsupported argument");
+        assert!(!other.is_refusal() && other.to_string().contains("Unsupported"));
+    }
+}

@@ -1,0 +1,408 @@
+//! Opening the window for a time: look, plan, write, apply, wait for the route, run the command, and close in every case.
+//!
+//! The time is a lease: its end stands in the position file and in the cloud, as the deadline at which AWS deletes the
+//! gateway. So a machine that vanishes in the middle leaves a window that ends by itself, and a file that says so.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
+
+use super::child::{self, Ended};
+use super::close::{self, UNTIL, VARIABLE, close};
+use super::cost::cost;
+use super::error::NatError;
+use super::gate::Gating;
+use super::look::{applied, look};
+use super::position::{Position, instant_text};
+use super::refusal::{judge_opening, other_deployment};
+use super::report::{self, Outcome};
+use super::status::for_people;
+use super::until;
+use super::window::InState;
+use crate::cloud::{Cloud, GatewayState};
+use crate::error_chain::chain;
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::terraform::{Deployment, Terraform, TerraformError, executable};
+
+/// The longest lease: the longest deadline of `nat_gateway_max_hours`.
+pub const LONGEST: Duration = Duration::from_secs(168 * 3600);
+
+/// The lease in the cloud ends this much later than the time asked for: an orderly close must win against the switch,
+/// which leaves the address behind. Opening takes up to three minutes on AWS, closing as many, and proofs another two.
+const GRACE: Duration = Duration::from_secs(10 * 60);
+
+/// What closing keeps of [`GRACE`], should opening have taken longer than usual.
+const RESERVE: Duration = Duration::from_secs(5 * 60);
+
+/// Terraform has waited for the gateway already; a route works within seconds.
+const ROUTE_LIMIT: Duration = Duration::from_secs(120);
+const EVERY: Duration = Duration::from_secs(2);
+
+/// How often a close is tried that could not even begin, or did not finish: a network or an API may be back a little later.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// How often somebody who only watches is told that the window is still open.
+const MENTION: Duration = Duration::from_secs(60);
+
+/// What to open the window for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long the command may take, or the window stands without one.
+    pub time: Duration,
+    /// Program and arguments; none: the window stands until the time is over.
+    pub command: Vec<String>,
+    /// How to close; the gating is this module's.
+    pub close: close::Options,
+}
+
+/// What happened. `--report` writes this.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Name of the deployment.
+    pub deployment: String,
+    /// Why nothing was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// `nat-…` that was opened; null when opening did not come that far.
+    pub gateway: Option<String>,
+    /// When AWS would have deleted it.
+    #[serde(with = "time::serde::rfc3339")]
+    pub lease_until: OffsetDateTime,
+    /// Why opening failed half-way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// How the command ended; null when there was none, or it was not started.
+    pub command: Option<Ended>,
+    /// What the close that followed did and saw: as `nat close --json` prints it.
+    pub close: Option<report::Report>,
+    /// Why the close ended without a report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub close_failure: Option<String>,
+    #[serde(skip)]
+    was_interrupted: bool,
+}
+
+impl Report {
+    fn new(deployment: &Deployment, lease_until: OffsetDateTime) -> Self {
+        Self {
+            deployment: deployment.name.clone(),
+            refusal: None,
+            gateway: None,
+            lease_until,
+            failure: None,
+            command: None,
+            close: None,
+            close_failure: None,
+            was_interrupted: false,
+        }
+    }
+
+    fn refused(self, refusal: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            refusal: Some(chain(refusal)),
+            ..self
+        }
+    }
+
+    /// Whether the cloud says that nothing stands any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let outcome = self.close.as_ref().map(|close| close.outcome);
+        matches!(outcome, Some(Outcome::Closed | Outcome::AlreadyClosed))
+    }
+
+    /// The command's own status; where it has none, or 0, what opening and closing came to.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        if self.refusal.is_some() {
+            return Exit::Refused as u8;
+        }
+        let of_command = self.command.as_ref().map(|ended| ended.status);
+        if let Some(status) = of_command.filter(|status| *status != 0) {
+            return status;
+        }
+        if self.failure.is_some() {
+            let exit = if self.was_interrupted { Exit::Interrupted } else { Exit::Failed };
+            return exit as u8;
+        }
+        let of_close = self.close.as_ref().map(|close| close.outcome.exit());
+        of_close.unwrap_or(Exit::Failed) as u8
+    }
+}
+
+/// Finds the command before the window costs anything.
+///
+/// # Errors
+/// A text that names it.
+pub fn find_command(words: &[String]) -> Result<(), String> {
+    let Some(program) = words.first() else {
+        return Ok(());
+    };
+    let is_there = if program.contains('/') {
+        Path::new(program).exists()
+    } else {
+        executable(program, std::env::var_os("PATH").as_deref()).is_some()
+    };
+    if is_there {
+        Ok(())
+    } else {
+        Err(format!("there is no command `{program}`; the window was not opened"))
+    }
+}
+
+/// Opens the window, runs the command, and closes in every case once anything has been changed.
+///
+/// # Errors
+/// [`NatError`] when something could not be read before anything was changed; a refusal is a [`Report`].
+pub async fn open(
+    terraform: &Terraform,
+    options: &Options,
+    progress: &Progress,
+    interrupt: &Interrupt,
+) -> Result<Report, NatError> {
+    Position::read(terraform.directory())?;
+    progress.line("looking at the deployment");
+    let (deployment, in_state) = applied(terraform).await?;
+    let opening = Opening::new(terraform, &deployment, options, progress, interrupt).await;
+    let report = Report::new(&deployment, opening.lease_until);
+    let (before, plan) = match opening.prepare(in_state).await {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(refusal)) => return Ok(report.refused(&refusal)),
+        Err(error) if error.is_refusal() => return Ok(report.refused(&error)),
+        Err(error) => return Err(error),
+    };
+    if interrupt.count() > 0 {
+        return Err(NatError::Interrupted);
+    }
+    opening.announce();
+    opening.position().write(terraform.directory())?;
+    // From here on whatever happens ends with a close.
+    let opened = match terraform.apply(&plan).await {
+        Ok(()) => opening.route().await,
+        Err(error @ TerraformError::Locked { .. }) => {
+            before.write(terraform.directory())?;
+            return Ok(report.refused(&error));
+        }
+        Err(source) => Err(chain(&NatError::Apply {
+            is_closing: false,
+            source,
+        })),
+    };
+    let mut report = report;
+    let start = Instant::now();
+    // Never into what closing needs before AWS acts by itself.
+    let end = (start + options.time).min(opening.began + options.time + GRACE - RESERVE);
+    match opened {
+        Ok(gateway) => {
+            report.gateway = Some(gateway);
+            if interrupt.count() == 0 {
+                report.command = opening.hold(end).await;
+            } else {
+                report.was_interrupted = true;
+                report.failure = Some("interrupted before the command was started".to_owned());
+            }
+        }
+        Err(failure) => {
+            progress.say(&failure);
+            report.was_interrupted = interrupt.count() > 0;
+            report.failure = Some(failure);
+        }
+    }
+    let progress = progress.again();
+    match opening.close(end, &progress).await {
+        Ok(closed) => report.close = Some(closed),
+        Err(error) => report.close_failure = Some(chain(&error)),
+    }
+    Ok(report)
+}
+
+struct Opening<'a> {
+    terraform: &'a Terraform,
+    cloud: Cloud,
+    deployment: &'a Deployment,
+    options: &'a Options,
+    progress: &'a Progress,
+    interrupt: &'a Interrupt,
+    began: Instant,
+    lease_until: OffsetDateTime,
+}
+
+impl<'a> Opening<'a> {
+    async fn new(
+        terraform: &'a Terraform,
+        deployment: &'a Deployment,
+        options: &'a Options,
+        progress: &'a Progress,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        let until = OffsetDateTime::now_utc() + options.time + GRACE;
+        Self {
+            terraform,
+            cloud: Cloud::new(&deployment.region).await,
+            deployment,
+            options,
+            progress,
+            interrupt,
+            began: Instant::now(),
+            lease_until: until.replace_nanosecond(0).unwrap_or(until),
+        }
+    }
+
+    fn position(&self) -> Position {
+        Position::Leased {
+            until: self.lease_until,
+        }
+    }
+
+    /// Looks, plans and judges; changes nothing. Returns the position as it was, and the plan.
+    async fn prepare(
+        &self,
+        in_state: InState,
+    ) -> Result<Result<(Position, crate::terraform::Plan), super::refusal::Refusal>, NatError> {
+        let seen = tokio::select! {
+            seen = look(self.terraform, &self.cloud, self.deployment, in_state) => seen?,
+            () = self.interrupt.requested() => return Err(NatError::Interrupted),
+        };
+        if let Err(refusal) = seen.may_open() {
+            return Ok(Err(refusal));
+        }
+        self.progress.line("planning");
+        let until = instant_text(self.lease_until);
+        let plan = self
+            .terraform
+            .plan(&[(VARIABLE, "true"), (UNTIL, &until)])
+            .await?;
+        if let Err(refusal) = judge_opening(&plan.changes) {
+            let variables = self.terraform.planned_variables(&plan).await?;
+            let reason = other_deployment(self.deployment, &variables);
+            return Ok(Err(reason.unwrap_or(refusal)));
+        }
+        Ok(Ok((seen.position, plan)))
+    }
+
+    /// Who spends money is told before.
+    fn announce(&self) {
+        let Self { deployment, .. } = self;
+        self.progress.say(&format!(
+            "opening the NAT window of {} for {}: about {}",
+            deployment.name,
+            for_people(self.options.time.as_secs()),
+            cost(&deployment.region, self.options.time)
+        ));
+        self.progress.say(&format!(
+            "it is closed at the end in every case; from another terminal `drawbridge nat close` ends it; should this machine vanish, AWS deletes the gateway at {}",
+            instant_text(self.lease_until)
+        ));
+    }
+
+    /// Waits until the private hosts have their way out; returns the gateway.
+    async fn route(&self) -> Result<String, String> {
+        self.progress.line("waiting for the route");
+        let look = async || {
+            let Deployment {
+                name,
+                vpc_id,
+                account_id,
+                private_route_table_id: table,
+                ..
+            } = self.deployment;
+            let seen = tokio::try_join!(
+                self.cloud.gateways(name, vpc_id),
+                self.cloud.private_route(account_id, table)
+            );
+            let (gateways, route) = seen.map_err(|error| chain(&error))?;
+            let ours = gateways
+                .iter()
+                .find(|gateway| gateway.is_tagged && gateway.is_standing());
+            let gateway = ours.ok_or("no gateway stands")?;
+            if gateway.state != GatewayState::Available {
+                return Err(format!("{} is {}", gateway.id, gateway.state));
+            }
+            match route {
+                None => Err("the private subnets have no route to it yet".to_owned()),
+                Some(route) if route.target == gateway.id && !route.is_blackhole => {
+                    Ok(gateway.id.clone())
+                }
+                Some(route) => Err(format!("the private subnets' route leads to {}", route.target)),
+            }
+        };
+        until(ROUTE_LIMIT, EVERY, self.interrupt, look)
+            .await
+            .map_err(|seen| format!("the window did not open: {seen}"))
+    }
+
+    /// Runs the command, or waits, until `end` at most.
+    async fn hold(&self, end: Instant) -> Option<Ended> {
+        if self.options.command.is_empty() {
+            self.watch(end).await;
+            return None;
+        }
+        self.progress.say(&format!("open; running {}", self.options.command.join(" ")));
+        // The terminal is the command's now.
+        self.progress.clear();
+        let ended = child::run(&self.options.command, end, self.interrupt).await;
+        if let Some(said) = &ended.said {
+            self.progress.say(said);
+        }
+        Some(ended)
+    }
+
+    async fn watch(&self, end: Instant) {
+        self.progress.say("open; Ctrl-C closes it");
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.progress.line(&format!(
+                "open for another {}",
+                for_people(left.as_secs())
+            ));
+            tokio::select! {
+                () = sleep(left.min(MENTION)) => {}
+                () = self.interrupt.requested() => return,
+            }
+        }
+    }
+
+    /// Closes. Hosts that the command has replaced get the rest of the time for their bootstrap; a further signal ends
+    /// that waiting, and one more the close.
+    async fn close(&self, end: Instant, progress: &Progress) -> Result<report::Report, NatError> {
+        let interrupt = self.interrupt.from_now();
+        let terraform = self.terraform.clone().with_progress(progress.clone());
+        let mut attempt = 1;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let options = close::Options {
+                gating: Gating::WaitThenClose(left),
+                // A command that was cut off leaves more to do than the window; that is no reason to let it stand.
+                leave_rest: true,
+                ..self.options.close.clone()
+            };
+            let closed = close(&terraform, &options, progress, &interrupt).await;
+            let problem = match &closed {
+                Ok(report) if report.outcome == Outcome::Refused => {
+                    report.refusal.clone().unwrap_or_default()
+                }
+                Ok(_) => return closed,
+                Err(error) => chain(error),
+            };
+            // The first signal ends a wait only, this one as well.
+            if attempt == ATTEMPTS || interrupt.count() > 1 {
+                return closed;
+            }
+            progress.say(&format!("not closed yet, trying again: {problem}"));
+            tokio::select! {
+                () = sleep(PAUSE) => {}
+                () = interrupt.more_than(interrupt.count()) => {}
+            }
+            attempt += 1;
+        }
+    }
+}
