@@ -51,6 +51,28 @@ impl Cloud {
             is_enabled: answer.state != Some(ScheduleState::Disabled),
         }))
     }
+
+    /// The schedule that was made for this gateway, whatever its deadline: Terraform's name for it begins so.
+    ///
+    /// # Errors
+    /// As [`Cloud::schedule`].
+    pub async fn schedule_of(
+        &self,
+        deployment: &str,
+        gateway: &str,
+    ) -> Result<Option<Schedule>, CloudError> {
+        let prefix = format!("{deployment}-{gateway}-");
+        let asked = self.scheduler.list_schedules().name_prefix(prefix);
+        let answer = asked.send().await.map_err(|error| CloudError::Request {
+            what: "look for the window's deadline",
+            region: self.region.clone(),
+            trouble: Trouble::of_sdk(&error),
+        })?;
+        match answer.schedules.into_iter().find_map(|found| found.name) {
+            Some(name) => self.schedule(&name).await,
+            None => Ok(None),
+        }
+    }
 }
 
 /// Reads `at(2026-11-20T12:40:00)`. A schedule without a zone is in UTC.

@@ -50,11 +50,22 @@ pub async fn look(
     if let Err(error @ CloudError::NotThere { .. }) = route {
         return Err(error.into());
     }
+    let gateways = gateways?;
+    let ours = gateways
+        .iter()
+        .find(|gateway| gateway.is_tagged && gateway.is_standing());
+    let schedule = match ours {
+        // A terraform that was killed may have made one without writing it down.
+        Some(gateway) if in_state.schedule.is_none() => {
+            cloud.schedule_of(&deployment.name, &gateway.id).await
+        }
+        _ => schedule,
+    };
     Ok(Seen {
         position,
         in_state,
         route_table: table.clone(),
-        gateways: gateways?,
+        gateways,
         addresses: addresses?,
         route: route.map_err(|error| chain(&error)),
         schedule: schedule.map_err(|error| chain(&error)),

@@ -47,7 +47,7 @@ pub struct Seen {
     pub addresses: Vec<Address>,
     /// The private subnets' route to everywhere; `None` when there is none.
     pub route: Result<Option<Route>, String>,
-    /// The schedule that the state knows, as Scheduler has it; `None` when there is none.
+    /// The schedule that the state knows, or that was made for the gateway; `None` when there is none.
     pub schedule: Result<Option<Schedule>, String>,
 }
 
@@ -210,11 +210,15 @@ impl Seen {
             None => self.window_route(),
             Some(_) => None,
         };
-        // The schedule is not looked for: it costs nothing, and finds its gateway gone.
+        let schedule = match (&known.schedule, &self.schedule) {
+            (None, Ok(Some(schedule))) => Some(format!("default/{}", schedule.name)),
+            _ => None,
+        };
         let orphan = |address, id| Orphan { address, id };
         [
             gateway.map(|id| orphan(GATEWAY, id)),
             address.map(|address| orphan(ADDRESS, address.allocation_id.clone())),
+            schedule.map(|id| orphan(SCHEDULE, id)),
             route.map(|_| orphan(ROUTE, format!("{}_0.0.0.0/0", self.route_table))),
         ]
         .into_iter()

@@ -11,7 +11,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-/// Plays terraform: answers from files, writes down what it was asked, and closes the window when it applies.
+/// Plays terraform: answers from files, writes down what it was asked, and opens or closes the window when it applies.
 const TERRAFORM: &str = r#"#!/usr/bin/env bash
 set -u
 stage=${0%/bin/terraform}
@@ -20,16 +20,40 @@ case $1 in
   output)
     cat "$stage/deployment.json"
     ;;
+  state)
+    cat "$stage/state.json"
+    ;;
+  import)
+    ;;
+  show)
+    cat "$stage/variables.json"
+    ;;
   plan)
+    if [[ -e $stage/locked ]]; then
+      cat "$stage/locked"
+      exit 1
+    fi
+    targeted=no position=plain
     for argument; do
-      case $argument in -out=*) printf plan >"${argument#-out=}" ;; esac
+      case $argument in
+        -out=*) out=${argument#-out=} ;;
+        -target=*) targeted=yes ;;
+        -var=nat_gateway=true) position=open ;;
+      esac
     done
-    cat "$stage/plan.jsonl"
-    [[ ! -s $stage/plan.jsonl ]] || exit 2
+    plan=$stage/plan.jsonl
+    [[ $targeted == no ]] || plan=$stage/targeted.jsonl
+    [[ $position != open ]] || plan=$stage/opening.jsonl
+    printf %s "$position" >"$out"
+    cat "$plan"
+    [[ ! -s $plan ]] || exit 2
     ;;
   apply)
     if [[ -e $stage/apply-fails ]]; then
       printf '%s\n' '{"type":"diagnostic","diagnostic":{"severity":"error","summary":"no such luck","detail":""}}'
+      # A luck that comes back: as often as there are lines.
+      sed -i 1d "$stage/apply-fails"
+      [[ -s $stage/apply-fails ]] || rm "$stage/apply-fails"
       exit 1
     fi
     if [[ -e $stage/apply-hangs ]]; then
@@ -37,11 +61,10 @@ case $1 in
       printf started >"$stage/started"
       for _ in $(seq 200); do sleep 0.1; done
     fi
-    cp "$stage/closed.json" "$stage/deployment.json"
-    printf '{"NatGateways":[{"NatGatewayId":"nat-1","State":"deleted","CreateTime":"2026-11-20T10:00:00Z",' >"$stage/gateways.json"
-    printf '"DeleteTime":"2026-11-20T11:30:00Z","Tags":[{"Key":"NatWindow","Value":"drawbridge"}]}]}' >>"$stage/gateways.json"
-    printf '{"Addresses":[]}' >"$stage/addresses.json"
-    : >"$stage/plan.jsonl"
+    for plan; do :; done
+    to=closed
+    [[ $(<"$plan") != open ]] || to=open
+    cp "$stage/$to/"* "$stage"
     ;;
   *) exit 9 ;;
 esac
@@ -53,56 +76,103 @@ stage=${0%/bin/aws}
 case $2 in
   describe-nat-gateways) cat "$stage/gateways.json" ;;
   describe-addresses) cat "$stage/addresses.json" ;;
+  describe-route-tables)
+    if [[ ! -e $stage/routes.json ]]; then
+      echo "An error occurred (InvalidRouteTableID.NotFound) when calling the DescribeRouteTables operation" >&2
+      exit 254
+    fi
+    cat "$stage/routes.json"
+    ;;
   *) exit 9 ;;
 esac
 "#;
+
+/// What the pretended SSM, STS, Scheduler and API answer.
+#[derive(Default)]
+struct Answers {
+    parameters: Value,
+    /// Account of the credentials, or an AWS error code.
+    identity: String,
+    /// `at(…)` of the schedule, or an AWS error code; none: there is no schedule.
+    schedule: Option<String>,
+    /// Status of `GET /ready`.
+    ready: u16,
+}
 
 /// What the program is surrounded with.
 pub struct Stage {
     folder: tempfile::TempDir,
     endpoint: String,
-    parameters: Arc<Mutex<Value>>,
+    answers: Arc<Mutex<Answers>>,
 }
+
+const WINDOW: [&str; 4] = [
+    "aws_scheduler_schedule.nat_deadline[0]",
+    "aws_route.private_internet[0]",
+    "aws_nat_gateway.main[0]",
+    "aws_eip.nat[0]",
+];
 
 impl Stage {
     /// An open window whose hosts are complete.
     pub fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        fs::create_dir_all(path.join("bin")).unwrap();
-        fs::create_dir_all(path.join("terraform")).unwrap();
+        for folder in ["bin", "terraform", "open", "closed"] {
+            fs::create_dir_all(path.join(folder)).unwrap();
+        }
         for (name, text) in [("terraform", TERRAFORM), ("aws", AWS)] {
             let file = path.join("bin").join(name);
             fs::write(&file, text).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         }
         fs::write(path.join("terraform/main.tf"), "").unwrap();
-        let parameters = Arc::new(Mutex::new(json!({})));
-        let endpoint = serve(Arc::clone(&parameters));
+        let answers = Arc::new(Mutex::new(Answers {
+            parameters: json!({}),
+            identity: ACCOUNT.to_owned(),
+            schedule: Some(DEADLINE.to_owned()),
+            ready: 200,
+        }));
+        let endpoint = serve(Arc::clone(&answers));
         let stage = Self {
             folder,
             endpoint,
-            parameters,
+            answers,
         };
         stage.position("{\"nat_gateway\": true}\n");
-        let gateway =
-            json!({"id": "nat-1", "public_ip": "203.0.113.10", "allocation_id": "eipalloc-1"});
-        stage.put("deployment.json", &deployment(&gateway).to_string());
-        stage.put("closed.json", &deployment(&Value::Null).to_string());
-        stage.put(
-            "gateways.json",
-            &gateways(&[("nat-1", "available", true)]).to_string(),
-        );
-        stage.put(
-            "addresses.json",
-            r#"{"Addresses":[{"PublicIp":"203.0.113.10","AllocationId":"eipalloc-1"}]}"#,
-        );
-        stage.plan(&[
-            ("aws_scheduler_schedule.nat_deadline[0]", "delete"),
-            ("aws_route.private_internet[0]", "delete"),
-            ("aws_nat_gateway.main[0]", "delete"),
-            ("aws_eip.nat[0]", "delete"),
-        ]);
+        let gateway = json!({
+            "id": "nat-1", "public_ip": "203.0.113.10", "allocation_id": "eipalloc-1", "schedule": "drawbridge-nat-1-4h",
+        });
+        let tags = json!([{"Key": "NatWindow", "Value": "drawbridge"}]);
+        let one = json!({"NatGatewayId": "nat-1", "CreateTime": "2026-11-20T10:00:00Z", "Tags": tags});
+        let with = |more: Value| {
+            let mut gateway = one.clone();
+            gateway.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"NatGateways": [gateway]})
+        };
+        let address = json!({"PublicIp": "203.0.113.10", "AllocationId": "eipalloc-1"});
+        let route = json!({"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1", "State": "active"});
+        for (name, open, closed) in [
+            ("deployment.json", deployment(&gateway), deployment(&Value::Null)),
+            ("state.json", state(true), state(false)),
+            (
+                "gateways.json",
+                with(json!({"State": "available"})),
+                with(json!({"State": "deleted", "DeleteTime": "2026-11-20T11:30:00Z"})),
+            ),
+            ("addresses.json", json!({"Addresses": [address]}), json!({"Addresses": []})),
+            ("routes.json", json!({"RouteTables": [{"Routes": [route]}]}), json!({"RouteTables": [{"Routes": []}]})),
+        ] {
+            stage.put(&format!("open/{name}"), &open.to_string());
+            stage.put(&format!("closed/{name}"), &closed.to_string());
+        }
+        let lines = |action: &str| plan_lines(&WINDOW.map(|address| (address, action)));
+        stage.put("open/plan.jsonl", &lines("delete"));
+        stage.put("closed/plan.jsonl", "");
+        stage.put("targeted.jsonl", &lines("delete"));
+        stage.put("opening.jsonl", &lines("create"));
+        stage.set("open");
+        stage.variables("drawbridge", "ap-south-1");
         stage.report("backend", "i-backend", "complete");
         stage.report("database", "i-database", "complete");
         for host in ["bastion", "backend", "database"] {
@@ -115,14 +185,52 @@ impl Stage {
     pub fn closed() -> Self {
         let stage = Self::open();
         stage.position("{\"nat_gateway\": false}\n");
-        fs::copy(
-            stage.path().join("closed.json"),
-            stage.path().join("deployment.json"),
-        )
-        .unwrap();
+        stage.set("closed");
         stage.put("gateways.json", r#"{"NatGateways":[]}"#);
-        stage.put("addresses.json", r#"{"Addresses":[]}"#);
         stage
+    }
+
+    /// Everything as the apply to this position leaves it: `open` or `closed`.
+    fn set(&self, position: &str) {
+        for entry in fs::read_dir(self.path().join(position)).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), self.path().join(entry.file_name())).unwrap();
+        }
+    }
+
+    /// The file of one position, in place of the present one: `as_in("closed", "addresses.json")`.
+    pub fn as_in(&self, position: &str, name: &str) {
+        fs::copy(self.path().join(position).join(name), self.path().join(name)).unwrap();
+    }
+
+    /// What the dead man's switch leaves.
+    pub fn fired() -> Self {
+        let stage = Self::open();
+        stage.as_in("closed", "gateways.json");
+        let routes = fs::read_to_string(stage.path().join("routes.json")).unwrap();
+        stage.put("routes.json", &routes.replace("active", "blackhole"));
+        stage
+    }
+
+    /// What the plan says `name` and `region` are.
+    pub fn variables(&self, name: &str, region: &str) {
+        let variables = json!({"variables": {"name": {"value": name}, "region": {"value": region}}});
+        self.put("variables.json", &variables.to_string());
+    }
+
+    /// Whose the credentials are, or the AWS error that asking for it ends with.
+    pub fn identity(&self, identity: &str) {
+        self.answers.lock().unwrap().identity = identity.to_owned();
+    }
+
+    /// The deadline, `at(…)`; none: there is no schedule; or an AWS error code.
+    pub fn schedule(&self, schedule: Option<&str>) {
+        self.answers.lock().unwrap().schedule = schedule.map(str::to_owned);
+    }
+
+    /// What `GET /ready` is answered with.
+    pub fn ready(&self, status: u16) {
+        self.answers.lock().unwrap().ready = status;
     }
 
     pub fn path(&self) -> &Path {
@@ -148,18 +256,11 @@ impl Stage {
 
     /// What the next plan wants.
     pub fn plan(&self, changes: &[(&str, &str)]) {
-        let line = |(address, action): &(&str, &str)| {
-            let kind = address.split('.').next().unwrap();
-            let resource = json!({"addr": address, "resource_type": kind});
-            json!({"type": "planned_change", "change": {"resource": resource, "action": action}})
-                .to_string()
-                + "\n"
-        };
-        self.put("plan.jsonl", &changes.iter().map(line).collect::<String>());
+        self.put("plan.jsonl", &plan_lines(changes));
     }
 
     pub fn parameter(&self, name: &str, value: &str) {
-        self.parameters.lock().unwrap()[format!("/drawbridge/{name}")] = json!(value);
+        self.answers.lock().unwrap().parameters[format!("/drawbridge/{name}")] = json!(value);
     }
 
     pub fn report(&self, host: &str, instance: &str, step: &str) {
@@ -170,12 +271,18 @@ impl Stage {
         self.parameter(&format!("hosts/{host}/bootstrap"), &report.to_string());
     }
 
-    /// The subcommands terraform was asked for, in order.
+    /// What terraform was asked for, in order, reading left out: that goes side by side.
     pub fn calls(&self) -> Vec<String> {
+        let subcommand = |line: &String| line.split(' ').next().unwrap().to_owned();
+        let calls = self.lines().iter().map(subcommand).collect::<Vec<_>>();
+        let is_change = |call: &String| !["output", "state"].contains(&call.as_str());
+        calls.into_iter().filter(is_change).collect()
+    }
+
+    /// The whole command lines terraform was given.
+    pub fn lines(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path().join("calls")).unwrap_or_default();
-        text.lines()
-            .map(|line| line.split(' ').next().unwrap().to_owned())
-            .collect()
+        text.lines().map(str::to_owned).collect()
     }
 
     pub fn drawbridge(&self, arguments: &[&str]) -> Command {
@@ -193,8 +300,13 @@ impl Stage {
             .env("AWS_ENDPOINT_URL", &self.endpoint)
             .env("AWS_ACCESS_KEY_ID", "testing")
             .env("AWS_SECRET_ACCESS_KEY", "testing")
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("DRAWBRIDGE_URL", &self.endpoint)
             .env_remove("DRAWBRIDGE_TERRAFORM_DIR")
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN")
             .env_remove("SSH_AUTH_SOCK")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -231,10 +343,40 @@ impl From<Output> for Ended {
 fn deployment(gateway: &Value) -> Value {
     let host = |id: &str, ip: &str| json!({"instance_id": id, "private_ip": ip, "public_ip": "203.0.113.9", "image_id": "ami-1"});
     json!({
-        "name": "drawbridge", "region": "ap-south-1", "vpc_id": "vpc-1", "bastion": host("i-bastion", "10.20.1.5"),
+        "name": "drawbridge", "region": "ap-south-1", "account_id": ACCOUNT, "vpc_id": "vpc-1",
+        "private_route_table_id": "rtb-1", "database_volume_id": "vol-1", "bastion": host("i-bastion", "10.20.1.5"),
         "backend": host("i-backend", "10.20.2.5"), "database": host("i-database", "10.20.3.10"),
-        "load_balancer": {"dns_name": "lb", "url": "http://lb"}, "nat_gateway": gateway,
+        "load_balancer": {"dns_name": "lb", "url": "http://lb", "ready_url": "http://lb/ready"}, "nat_gateway": gateway,
     })
+}
+
+const ACCOUNT: &str = "123456789012";
+const DEADLINE: &str = "at(2099-01-01T00:00:00)";
+
+/// The state's resources: those of the window, or none.
+fn state(is_open: bool) -> Value {
+    let resource = |kind: &str, name: &str, attributes: Value| {
+        let instance = json!({"index_key": 0, "attributes": attributes});
+        json!({"mode": "managed", "type": kind, "name": name, "instances": [instance]})
+    };
+    let window = json!([
+        resource("aws_nat_gateway", "main", json!({"id": "nat-1"})),
+        resource("aws_eip", "nat", json!({"id": "eipalloc-1"})),
+        resource("aws_route", "private_internet", json!({"id": "r-rtb-1"})),
+        resource("aws_scheduler_schedule", "nat_deadline", json!({"name": "drawbridge-nat-1-4h"})),
+    ]);
+    json!({"version": 4, "resources": if is_open { window } else { json!([]) }})
+}
+
+fn plan_lines(changes: &[(&str, &str)]) -> String {
+    let line = |(address, action): &(&str, &str)| {
+        let kind = address.split('.').next().unwrap();
+        let resource = json!({"addr": address, "resource_type": kind});
+        json!({"type": "planned_change", "change": {"resource": resource, "action": action}})
+            .to_string()
+            + "\n"
+    };
+    changes.iter().map(line).collect()
 }
 
 fn gateways(list: &[(&str, &str, bool)]) -> Value {
@@ -249,20 +391,20 @@ fn gateways(list: &[(&str, &str, bool)]) -> Value {
     json!({"NatGateways": list.iter().map(one).collect::<Vec<_>>()})
 }
 
-/// SSM's GetParameters on POST, and 200 to any GET, until the test ends.
-fn serve(parameters: Arc<Mutex<Value>>) -> String {
+/// SSM, STS, Scheduler and the API on one port, until the test ends.
+fn serve(answers: Arc<Mutex<Answers>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let parameters = Arc::clone(&parameters);
-            thread::spawn(move || answer(stream, &parameters));
+            let answers = Arc::clone(&answers);
+            thread::spawn(move || answer(stream, &answers));
         }
     });
     endpoint
 }
 
-fn answer(mut stream: TcpStream, parameters: &Mutex<Value>) -> Option<()> {
+fn answer(mut stream: TcpStream, answers: &Mutex<Answers>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut head = Vec::new();
     loop {
@@ -278,22 +420,63 @@ fn answer(mut stream: TcpStream, parameters: &Mutex<Value>) -> Option<()> {
         .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
-    let mut answer = json!({});
-    if head.first()?.starts_with("post") {
-        let asked: Value = serde_json::from_slice(&body).ok()?;
-        let known = parameters.lock().ok()?;
-        let (found, missing): (Vec<_>, Vec<_>) = asked["Names"]
-            .as_array()?
-            .iter()
-            .partition(|name| known.get(name.as_str().unwrap()).is_some());
-        let parameter = |name: &&Value| json!({"Name": name, "Value": known[name.as_str().unwrap()], "Type": "String"});
-        answer = json!({"Parameters": found.iter().map(parameter).collect::<Vec<_>>(), "InvalidParameters": missing});
-    }
-    let body = answer.to_string();
+    let answers = answers.lock().ok()?;
+    let (status, body) = if head.first()?.starts_with("get /schedules") {
+        schedule(&answers, head.first()?.starts_with("get /schedules/"))
+    } else if head.first()?.starts_with("get") {
+        (answers.ready, String::new())
+    } else if body.starts_with(b"Action=GetCallerIdentity") {
+        identity(&answers.identity)
+    } else {
+        (200, parameters(&answers.parameters, &body)?)
+    };
     write!(
         stream,
-        "HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     )
     .ok()
+}
+
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
+fn identity(identity: &str) -> (u16, String) {
+    if identity.starts_with(|first: char| first.is_ascii_digit()) {
+        let arn = format!("arn:aws:iam::{identity}:user/alice");
+        let result = format!("<Arn>{arn}</Arn><UserId>A</UserId><Account>{identity}</Account>");
+        let namespace = r#"xmlns="https://sts.amazonaws.com/doc/2011-06-15/""#;
+        let result = format!("<GetCallerIdentityResult>{result}</GetCallerIdentityResult>");
+        let name = "GetCallerIdentityResponse";
+        (200, format!("<{name} {namespace}>{result}</{name}>"))
+    } else {
+        let error = format!("<Error><Type>Sender</Type><Code>{identity}</Code><Message>no</Message></Error>");
+        (403, format!("<ErrorResponse>{error}</ErrorResponse>"))
+    }
+}
+
+/// <https://docs.aws.amazon.com/scheduler/latest/APIReference/API_GetSchedule.html>
+fn schedule(answers: &Answers, is_one: bool) -> (u16, String) {
+    match (&answers.schedule, is_one) {
+        (Some(at), true) if at.starts_with("at(") => {
+            let schedule = json!({"Name": "drawbridge-nat-1-4h", "ScheduleExpression": at, "State": "ENABLED"});
+            (200, schedule.to_string())
+        }
+        (Some(at), false) if at.starts_with("at(") => {
+            (200, json!({"Schedules": [{"Name": "drawbridge-nat-1-4h"}]}).to_string())
+        }
+        (Some(code), _) => (403, json!({"__type": code, "Message": "no"}).to_string()),
+        (None, true) => (404, json!({"__type": "ResourceNotFoundException", "Message": "no"}).to_string()),
+        (None, false) => (200, json!({"Schedules": []}).to_string()),
+    }
+}
+
+/// <https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameters.html>
+fn parameters(known: &Value, asked: &[u8]) -> Option<String> {
+    let asked: Value = serde_json::from_slice(asked).ok()?;
+    let (found, missing): (Vec<_>, Vec<_>) = asked["Names"]
+        .as_array()?
+        .iter()
+        .partition(|name| known.get(name.as_str().unwrap()).is_some());
+    let parameter = |name: &&Value| json!({"Name": name, "Value": known[name.as_str().unwrap()], "Type": "String"});
+    let found: Vec<_> = found.iter().map(parameter).collect();
+    Some(json!({"Parameters": found, "InvalidParameters": missing}).to_string())
 }
