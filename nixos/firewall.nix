@@ -30,6 +30,12 @@ in
             example = "ssh through the bastion";
             description = "What the flow is for, one short clause.";
           };
+          needs = lib.mkOption {
+            type = lib.types.nullOr lib.types.str;
+            default = null;
+            example = "certificate";
+            description = "What the deployment must have for the flow to exist, e.g. the load balancer's `certificate`.";
+          };
         };
       }
     );

@@ -1,9 +1,9 @@
-# sshd as settings/sshd.json says. The rehearsal gives the same file to Debian's sshd, so both must know every keyword.
+# sshd as settings/sshd.json says; what the bastion forwards to, bastion.nix takes from the flows. The rehearsal gives the
+# same to Debian's sshd, so both must know every keyword.
 { config, lib, ... }:
 let
   file = lib.importJSON ./settings/sshd.json;
-  settings =
-    file.common // file.${if config.drawbridge.role == "bastion" then "bastion" else "private"};
+  settings = file.common // lib.optionalAttrs (config.drawbridge.role != "bastion") file.private;
 in
 {
   services.openssh = {

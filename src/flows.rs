@@ -3,6 +3,7 @@
 //! Terraform makes both sides' security-group rules from it, the NixOS firewalls read the same file, and the
 //! rehearsal proves it both ways. This is its type on the Rust side.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,22 @@ impl fmt::Display for End {
     }
 }
 
+/// What a flow depends on beside being listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// The load balancer has a certificate (Terraform's `certificate_arn`).
+    Certificate,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Need::Certificate => "certificate",
+        })
+    }
+}
+
 /// `from` may open TCP connections to `to` on `port`; nothing else may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +75,9 @@ pub struct Flow {
     pub port: u16,
     /// One clause for people: what the flow is for.
     pub why: String,
+    /// Without what the flow does not exist. None: it always does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Need>,
 }
 
 impl fmt::Display for Flow {
@@ -81,7 +101,7 @@ pub enum FlowsError {
     /// The file is not a list of flows.
     #[error(
         "{}: {reason}. A flow is {{\"from\": …, \"to\": …, \"port\": 1-65535, \"why\": \"…\"}}, where from and to are one of \
-         admins, internet, load_balancer, bastion, backend, database",
+         admins, internet, load_balancer, bastion, backend, database; \"needs\": \"certificate\" may be added",
         path.display()
     )]
     Malformed {
@@ -133,47 +153,107 @@ fn parse(text: &str) -> Result<Vec<Flow>, String> {
     Ok(flows)
 }
 
+/// The ports on which flows begin at `end`, each once, in rising order.
+pub fn ports_from(flows: &[Flow], end: End) -> BTreeSet<u16> {
+    flows
+        .iter()
+        .filter(|flow| flow.from == end)
+        .map(|flow| flow.port)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Written anew instead of compared if the environment has this variable.
+    const RENEW: &str = "DRAWBRIDGE_RENEW";
+
+    fn shipped() -> Vec<Flow> {
+        read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("terraform/flows.json")).unwrap()
+    }
+
+    // Not all of them: whoever adds one has this table to edit and nothing else.
     #[test]
-    fn the_shipped_table_holds_the_six_flows_of_the_topology() {
-        let flows = parse(include_str!("../terraform/flows.json")).unwrap();
-        let shown: Vec<String> = flows.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            shown,
-            [
-                "admins → bastion:22",
-                "internet → load_balancer:80",
-                "load_balancer → backend:8000",
-                "bastion → backend:22",
-                "bastion → database:22",
-                "backend → database:5432",
-            ]
-        );
+    fn the_shipped_table_holds_what_the_appliance_cannot_do_without() {
+        let shown: Vec<String> = shipped().iter().map(ToString::to_string).collect();
+        for flow in [
+            "admins → bastion:22",
+            "bastion → backend:22",
+            "bastion → database:22",
+            "backend → database:5432",
+        ] {
+            assert!(shown.iter().any(|shown| shown == flow), "{flow}: {shown:?}");
+        }
     }
 
     #[test]
     fn the_readme_shows_the_shipped_table() {
-        let readme = include_str!("../README.md");
-        let begin = readme.find("| from | to | port | why |").unwrap();
-        let shown: Vec<&str> = readme[begin..]
-            .lines()
-            .skip(2)
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let readme = std::fs::read_to_string(&path).unwrap();
+        let heading = "| from | to | port | why |\n|---|---|---|---|\n";
+        let begin = readme.find(heading).unwrap() + heading.len();
+        let shown: String = readme[begin..]
+            .split_inclusive('\n')
             .take_while(|line| line.starts_with('|'))
             .collect();
-        let flows = parse(include_str!("../terraform/flows.json")).unwrap();
-        let expected: Vec<String> = flows
-            .iter()
-            .map(|flow| {
-                format!(
-                    "| {} | {} | {} | {} |",
-                    flow.from, flow.to, flow.port, flow.why
-                )
-            })
-            .collect();
-        assert_eq!(shown, expected);
+        let wanted = rows(&shipped());
+        if std::env::var_os(RENEW).is_some() {
+            let rest = &readme[begin + shown.len()..];
+            std::fs::write(&path, [&readme[..begin], &wanted, rest].concat()).unwrap();
+            return;
+        }
+        assert_eq!(
+            shown, wanted,
+            "README.md shows another table than terraform/flows.json; write it anew with \
+             `{RENEW}=1 cargo test the_readme_shows`"
+        );
+    }
+
+    /// The rows of the README's table.
+    fn rows(flows: &[Flow]) -> String {
+        let row = |flow: &Flow| {
+            let needs = flow
+                .needs
+                .map(|need| format!(" (with a {need})"))
+                .unwrap_or_default();
+            format!(
+                "| {} | {} | {} | {}{needs} |\n",
+                flow.from, flow.to, flow.port, flow.why
+            )
+        };
+        flows.iter().map(row).collect()
+    }
+
+    #[test]
+    fn a_row_says_what_its_flow_needs() {
+        let text = r#"[{"from":"internet","to":"load_balancer","port":443,"why":"browsers, over TLS","needs":"certificate"}]"#;
+        assert_eq!(
+            rows(&parse(text).unwrap()),
+            "| internet | load_balancer | 443 | browsers, over TLS (with a certificate) |\n"
+        );
+    }
+
+    #[test]
+    fn ports_are_those_of_flows_that_begin_there() {
+        let flow = |from, to, port| Flow {
+            from,
+            to,
+            port,
+            why: "x".to_owned(),
+            needs: None,
+        };
+        let flows = [
+            flow(End::Bastion, End::Database, 5432),
+            flow(End::Bastion, End::Backend, 22),
+            flow(End::Bastion, End::Database, 22),
+            flow(End::Backend, End::Database, 9187),
+        ];
+        assert_eq!(
+            ports_from(&flows, End::Bastion),
+            BTreeSet::from([22, 5432])
+        );
+        assert_eq!(ports_from(&flows, End::Database), BTreeSet::new());
     }
 
     #[test]
@@ -199,6 +279,10 @@ mod tests {
             ("[]".to_owned(), "empty"),
             (flow.replace("22", "70000").join_list(), "70000"),
             (flow.replace("why", "because").join_list(), "because"),
+            (
+                flow.replace('}', r#","needs":"luck"}"#).join_list(),
+                "luck",
+            ),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
