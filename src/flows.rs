@@ -249,10 +249,7 @@ mod tests {
             flow(End::Bastion, End::Database, 22),
             flow(End::Backend, End::Database, 9187),
         ];
-        assert_eq!(
-            ports_from(&flows, End::Bastion),
-            BTreeSet::from([22, 5432])
-        );
+        assert_eq!(ports_from(&flows, End::Bastion), BTreeSet::from([22, 5432]));
         assert_eq!(ports_from(&flows, End::Database), BTreeSet::new());
     }
 
@@ -279,10 +276,7 @@ mod tests {
             ("[]".to_owned(), "empty"),
             (flow.replace("22", "70000").join_list(), "70000"),
             (flow.replace("why", "because").join_list(), "because"),
-            (
-                flow.replace('}', r#","needs":"luck"}"#).join_list(),
-                "luck",
-            ),
+            (flow.replace('}', r#","needs":"luck"}"#).join_list(), "luck"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

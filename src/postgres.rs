@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// Where Debian and Ubuntu put each major version: `/usr/lib/postgresql/15/bin`.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
@@ -25,7 +27,7 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 pub struct NotFound;
 
 /// The folder with `initdb`, `postgres` and their siblings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binaries(PathBuf);
 
 impl Binaries {

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             .map_err(anyhow::Error::from),
         Command::Egress(args) => {
             let reach = egress::try_to_reach(&args.target, Duration::from_secs(args.timeout));
-            println!("{reach:?}");
+            println!("{reach}");
             return ExitCode::from(reach.status());
         }
     };

@@ -1,6 +1,7 @@
 //! `drawbridge-host egress`: does this host reach the internet? Asked by `drawbridge nat close` through the bastion;
 //! a minimal host has no curl and no nc.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
@@ -23,6 +24,16 @@ pub enum Reach {
     CameToNothing(io::Error),
     /// The name was not resolved, so nothing was tried.
     Unknown(String),
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reached(address) => write!(f, "{address} is reached"),
+            Self::CameToNothing(error) => write!(f, "the connection came to nothing: {error}"),
+            Self::Unknown(reason) => f.write_str(reason),
+        }
+    }
 }
 
 impl Reach {
@@ -92,7 +103,9 @@ mod tests {
     fn a_listener_and_a_refusal_are_reached() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        assert_eq!(try_to_reach(&address, LIMIT).status(), REACHED);
+        let reach = try_to_reach(&address, LIMIT);
+        assert_eq!(reach.status(), REACHED);
+        assert_eq!(reach.to_string(), format!("{address} is reached"));
         drop(listener);
         assert_eq!(try_to_reach(&address, LIMIT).status(), REACHED);
     }
@@ -103,6 +116,12 @@ mod tests {
         // TCP has no way to a broadcast address, on any machine; 192.0.2.0/24 is answered by some networks' proxies.
         let reach = try_to_reach("255.255.255.255:443", LIMIT);
         assert_eq!(reach.status(), CAME_TO_NOTHING, "{reach:?}");
+        assert!(
+            reach
+                .to_string()
+                .starts_with("the connection came to nothing: "),
+            "{reach}"
+        );
         assert!(start.elapsed() < Duration::from_secs(3));
     }
 

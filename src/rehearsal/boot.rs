@@ -19,6 +19,7 @@ use super::topology::{Instance, Topology};
 use super::volumes::Volume;
 use super::world::{World, log_tail};
 use crate::appliance::{BootstrapReport, ReportState, Role, Step, path};
+use crate::flows::Flow;
 
 /// First boot takes some two seconds here; a busy machine stretches that.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(90);
@@ -45,6 +46,7 @@ impl Fleet {
         tools: &Tools,
         topology: &Arc<Topology>,
         authority: &Path,
+        flows: &[Flow],
     ) -> Result<Fleet> {
         metadata_service::start(topology)?;
         let mut volumes = Vec::new();
@@ -66,6 +68,7 @@ impl Fleet {
                 instance,
                 tools,
                 authority,
+                flows,
             )?;
             fleet.start_instance(world, tools, instance)?;
         }

@@ -64,11 +64,7 @@ impl Operator {
         let mut environment = aws_environment(emulator);
         let program = std::env::current_exe().context("cannot find this program")?;
         let programs = program.parent().unwrap_or(Path::new("/"));
-        let path = format!(
-            "{}:{}",
-            programs.display(),
-            session.tools.search_path.to_string_lossy()
-        );
+        let path = format!("{}:{}", programs.display(), session.tools.search_path);
         let home = world.inside.join("operator");
         fs::create_dir_all(&home).context("cannot create the operator's home")?;
         environment.extend([
@@ -82,7 +78,7 @@ impl Operator {
             ),
             (IDENTITY_VARIABLE.to_owned(), identity.display().to_string()),
         ]);
-        let binary = terraform::executable("terraform", Some(&session.tools.search_path))
+        let binary = terraform::executable("terraform", Some(session.tools.search_path.as_ref()))
             .context("terraform has gone from the PATH")?;
         let mut terraform = Terraform::new(binary, terraform_dir.clone())?;
         // Where providers come from is this machine's affair. Our own calls find that out by themselves, from the

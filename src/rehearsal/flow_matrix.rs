@@ -11,6 +11,7 @@ use super::network::{INTERNET, OPERATOR, STRANGER, STRAY, Stray};
 use super::probe::{self, Answer, Attempt};
 use super::report::Current;
 use super::security_groups::{Rule, Traffic};
+use super::stand_ins::StandIns;
 use super::topology::{Host, Topology};
 use crate::flows::{End, Flow};
 
@@ -32,8 +33,16 @@ struct Trial<'a> {
     flow: Option<&'a Flow>,
 }
 
+/// What was seen of one flow.
+#[derive(Default)]
+struct Seen {
+    tried: usize,
+    broken: Vec<String>,
+}
+
 /// Tries the whole matrix. The stray machine, which belongs to no security group and may send anything, takes part on
-/// both sides: as a sender it tests each host's incoming rules alone, as a receiver the outgoing ones.
+/// both sides: as a sender it tests each host's incoming rules alone, as a receiver the outgoing ones. A flow whose need
+/// is not met has to be closed like everything that is not listed.
 ///
 /// # Errors
 /// If a namespace cannot be entered.
@@ -42,6 +51,7 @@ pub fn prove(
     topology: &Topology,
     stray: &Stray,
     flows: &[Flow],
+    stand_ins: &StandIns,
 ) -> Result<()> {
     let origins = origins(topology);
     let trials = trials(&origins, topology, stray, flows);
@@ -52,38 +62,48 @@ pub fn prove(
         .filter(|rule| matches!(rule.traffic, Traffic::Udp(..)))
         .map(|rule| format!("{} lets UDP through", rule.address))
         .collect();
-    let mut connected: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut broken: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     for (trial, answer) in trials.iter().zip(answers) {
         let from = &origins[trial.origin];
         let what = format!("{} → {} ({})", from.label, trial.to, trial.target);
-        match (trial.flow, answer) {
-            (Some(flow), Answer::Connected) => {
-                connected.entry(flow.to_string()).or_default().push(what)
+        if let Some(flow) = trial.flow {
+            let seen = seen.entry(flow.to_string()).or_default();
+            seen.tried += 1;
+            let wanted = if topology.has_what_it_needs(flow) {
+                Answer::Connected
+            } else {
+                Answer::Dropped
+            };
+            if answer != wanted {
+                seen.broken.push(format!("{what} is {answer}"));
             }
-            (Some(flow), answer) => {
-                broken
-                    .entry(flow.to_string())
-                    .or_default()
-                    .push(format!("{what} is {answer}"));
-            }
-            (None, Answer::Dropped) => others += 1,
-            (None, answer) => leaks.push(format!(
+        } else if answer == Answer::Dropped {
+            others += 1;
+        } else {
+            leaks.push(format!(
                 "{what} is {answer}{}",
                 culprit(topology, from, trial, stray)
-            )),
+            ));
         }
     }
     for flow in flows {
-        let key = flow.to_string();
-        match (broken.get(&key), connected.get(&key)) {
-            (Some(broken), _) => step.prove(key, false, broken.join(", ")),
-            (None, Some(ways)) => step.prove(key, true, format!("connects; tried {}×", ways.len())),
-            (None, None) => step.prove(
-                key,
+        let closed_without = flow.needs.filter(|_| !topology.has_what_it_needs(flow));
+        let (claim, outcome) = match closed_without {
+            None => (flow.to_string(), "connects"),
+            Some(need) => (format!("{flow} is closed without a {need}"), "is dropped"),
+        };
+        let Seen { tried, broken } = seen.remove(&flow.to_string()).unwrap_or_default();
+        if tried == 0 {
+            step.prove(
+                claim,
                 false,
                 "was not tried: no host stands for one of its ends",
-            ),
+            );
+        } else if broken.is_empty() {
+            let stand_in = stand_ins.note(flow);
+            step.prove(claim, true, format!("{outcome}; tried {tried}×{stand_in}"));
+        } else {
+            step.prove(claim, false, broken.join(", "));
         }
     }
     let detail = if leaks.is_empty() {
@@ -154,14 +174,16 @@ fn trials<'a>(
     flows: &'a [Flow],
 ) -> Vec<Trial<'a>> {
     let ports = ports(flows, topology);
-    // Where every host may connect to, for the AWS API: the one way out that is no flow.
+    // Where every instance may connect to, for the AWS API: the one way out that is no flow.
     let outward = Emulator::address().port();
     let mut trials = Vec::new();
     for (origin, from) in origins.iter().enumerate() {
         let is_outside = from.end.is_some_and(End::is_outside);
-        // Flows from the internet are open to everybody, and nothing holds the stray machine back.
-        let is_anybody = is_outside || from.end.is_none();
         for &port in &ports {
+            // Flows from the internet are open to everybody who may send there, and nothing holds the stray machine back.
+            let is_anybody = is_outside
+                || from.end.is_none()
+                || (port == outward && from.end != Some(End::LoadBalancer));
             for host in topology
                 .hosts
                 .iter()

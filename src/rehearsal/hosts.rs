@@ -14,6 +14,7 @@ use super::machine::{Files, HERE, Machine, quoted};
 use super::tools::Tools;
 use super::topology::Instance;
 use crate::appliance::{LOGIN_USER, Role, path};
+use crate::flows::{self, End, Flow};
 
 const SSHD_SETTINGS: &str = include_str!("../../nixos/settings/sshd.json");
 const POSTGRES_SETTINGS: &str = include_str!("../../nixos/settings/postgresql.json");
@@ -38,11 +39,17 @@ const USERS: [(&str, u32, &str); 2] = [
 ];
 
 /// Fills the folder of an instance. What it keeps from an earlier boot stays. `authority` is the certificate that AWS
-/// clients have to trust.
+/// clients have to trust, `flows` the whole table, as in the image.
 ///
 /// # Errors
 /// If a file cannot be written, or this machine's Postgres cannot be used.
-pub fn prepare(folder: &Path, instance: &Instance, tools: &Tools, authority: &Path) -> Result<()> {
+pub fn prepare(
+    folder: &Path,
+    instance: &Instance,
+    tools: &Tools,
+    authority: &Path,
+    flows: &[Flow],
+) -> Result<()> {
     let files = Folder {
         root: folder.to_owned(),
     };
@@ -62,7 +69,7 @@ pub fn prepare(folder: &Path, instance: &Instance, tools: &Tools, authority: &Pa
         "root:*:::::::\nadmin:*:::::::\nsshd:*:::::::\n",
     )?;
     files.write("etc/machine-id", &machine_id(&instance.id))?;
-    files.write("ssh/sshd_config", &sshd_config(instance.role)?)?;
+    files.write("ssh/sshd_config", &sshd_config(instance.role, flows)?)?;
     write_systemctl(folder)?;
     let sshd = tools.path("sshd")?;
     let key = path::SSH_HOST_KEY;
@@ -183,41 +190,41 @@ fn database_unit(tools: &Tools) -> Result<String> {
     ))
 }
 
-fn sshd_config(role: Role) -> Result<String> {
+fn sshd_config(role: Role, flows: &[Flow]) -> Result<String> {
     let settings: Map<String, Value> =
         serde_json::from_str(SSHD_SETTINGS).context("nixos/settings/sshd.json")?;
-    let mut text = String::new();
-    let side = if role == Role::Bastion {
-        "bastion"
-    } else {
-        "private"
+    let part = |name: &str| match settings.get(name) {
+        Some(Value::Object(keywords)) => Ok(keywords.clone()),
+        _ => bail!("nixos/settings/sshd.json lacks {name}"),
     };
-    for part in ["common", side] {
-        let Some(Value::Object(keywords)) = settings.get(part) else {
-            bail!("nixos/settings/sshd.json lacks {part}")
+    let mut keywords = part("common")?;
+    if role == Role::Bastion {
+        keywords.insert("PermitOpen".to_owned(), permit_open(flows).into());
+    } else {
+        keywords.extend(part("private")?);
+    }
+    let mut text = String::new();
+    for (keyword, value) in keywords {
+        let separator = if ["Ciphers", "KexAlgorithms", "Macs"].contains(&keyword.as_str()) {
+            ","
+        } else {
+            " "
         };
-        for (keyword, value) in keywords {
-            let separator = if ["Ciphers", "KexAlgorithms", "Macs"].contains(&keyword.as_str()) {
-                ","
-            } else {
-                " "
-            };
-            let value = match value {
-                Value::Bool(true) => "yes".to_owned(),
-                Value::Bool(false) => "no".to_owned(),
-                Value::Number(number) => number.to_string(),
-                Value::String(text) => text.clone(),
-                Value::Array(list) => list
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .collect::<Vec<_>>()
-                    .join(separator),
-                Value::Null | Value::Object(_) => {
-                    bail!("nixos/settings/sshd.json: {keyword} has no plain value")
-                }
-            };
-            let _ = writeln!(text, "{keyword} {value}");
-        }
+        let value = match value {
+            Value::Bool(true) => "yes".to_owned(),
+            Value::Bool(false) => "no".to_owned(),
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => text,
+            Value::Array(list) => list
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(separator),
+            Value::Null | Value::Object(_) => {
+                bail!("nixos/settings/sshd.json: {keyword} has no plain value")
+            }
+        };
+        let _ = writeln!(text, "{keyword} {value}");
     }
     // PAM belongs to the machine, not to the rehearsed instance; so does the place of programs.
     let _ = writeln!(
@@ -225,6 +232,19 @@ fn sshd_config(role: Role) -> Result<String> {
         "UsePAM no\nPidFile none\nSetEnv PATH={HERE}/bin:/usr/local/bin:/usr/bin:/bin"
     );
     Ok(text)
+}
+
+/// What the bastion's sshd forwards to, as nixos/bastion.nix says it. Without the keyword it would forward to anywhere.
+fn permit_open(flows: &[Flow]) -> String {
+    let ports: Vec<String> = flows::ports_from(flows, End::Bastion)
+        .iter()
+        .map(|port| format!("*:{port}"))
+        .collect();
+    if ports.is_empty() {
+        "none".to_owned()
+    } else {
+        ports.join(" ")
+    }
 }
 
 fn postgres_config() -> Result<String> {
@@ -270,5 +290,39 @@ impl Folder {
         }
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bastion_forwards_to_the_ports_of_its_flows_and_without_any_to_none() {
+        let flow = |from, to, port| Flow {
+            from,
+            to,
+            port,
+            why: "x".to_owned(),
+            needs: None,
+        };
+        let mut flows = vec![
+            flow(End::Admins, End::Bastion, 2222),
+            flow(End::Bastion, End::Database, 22),
+        ];
+        let permitted = |flows: &[Flow], role| {
+            let config = sshd_config(role, flows).unwrap();
+            let lines: Vec<String> = config
+                .lines()
+                .filter_map(|line| line.strip_prefix("PermitOpen "))
+                .map(str::to_owned)
+                .collect();
+            lines
+        };
+        assert_eq!(permitted(&flows, Role::Bastion), ["*:22"]);
+        flows.push(flow(End::Bastion, End::Database, 5432));
+        assert_eq!(permitted(&flows, Role::Bastion), ["*:22 *:5432"]);
+        assert_eq!(permitted(&[], Role::Bastion), ["none"]);
+        assert!(permitted(&flows, Role::Backend)[0].starts_with("localhost:"));
     }
 }

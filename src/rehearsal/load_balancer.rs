@@ -16,6 +16,13 @@ pub struct LoadBalancer {
     pub listeners: Vec<Listener>,
 }
 
+impl LoadBalancer {
+    /// Whether a listener has one.
+    pub fn has_certificate(&self) -> bool {
+        false
+    }
+}
+
 /// One port of the load balancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {

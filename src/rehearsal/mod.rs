@@ -46,6 +46,7 @@ mod secrets;
 mod security_groups;
 mod session;
 mod ssh;
+mod stand_ins;
 mod tools;
 mod topology;
 mod volumes;
@@ -72,9 +73,9 @@ pub struct RehearseArgs {
     /// Copy all logs to this folder at the end
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
-    /// Set by the rehearsal itself, inside its namespaces
-    #[arg(long, hide = true)]
-    inside: bool,
+    /// Set by the rehearsal itself, inside its namespaces: the tools it has found
+    #[arg(long, hide = true, value_parser = |text: &str| Tools::from_argument(text))]
+    inside: Option<Tools>,
 }
 
 impl RehearseArgs {
@@ -99,18 +100,18 @@ pub async fn run(mut args: RehearseArgs) -> Result<u8> {
     args.work_dir = here.join(&args.work_dir);
     args.logs = args.logs.map(|logs| here.join(logs));
     let root = repository(&here)?;
-    let tools = Tools::find(&root)?;
     let source = terraform::directory(args.terraform_dir.as_deref(), &here)?;
+    if let Some(tools) = args.inside.take() {
+        return inside(args, root, tools, source).await;
+    }
+    let tools = Tools::find(&root)?;
     // Read here for their errors alone: a typing mistake should not cost a terraform apply.
     flows::read(&source.join("flows.json"))?;
     Position::read(&source)?;
-    if args.inside {
-        return inside(args, root, tools, source).await;
-    }
     let sandbox = sandbox::Sandbox::take(&args.work_dir)?;
     // Given back at once: the inner half takes it.
     drop(publish::Port::take(args.web_port(), "--port")?);
-    let status = sandbox.run().await?;
+    let status = sandbox.run(&tools).await?;
     // 128 + signal is what a shell would say of a killed program; here that is always a kill -9.
     Ok(status
         .code()

@@ -13,13 +13,14 @@ use nix::unistd::Uid;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::tools::Tools;
 use super::volumes;
 use super::world::World;
 use crate::interrupt::Hangup;
 
 /// Where programs inside keep temporary files.
 pub const SCRATCH: &str = "/run/scratch";
-/// Tells the program that it is the inner one.
+/// Tells the program that it is the inner one, and what the outer one has found.
 pub const INSIDE: &str = "--inside";
 /// After being told to stop, the inner one has to end processes, which takes well under a second.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -77,11 +78,11 @@ impl Sandbox {
         volumes::detach_leftovers(&World::inside_path(&self.outside))
     }
 
-    /// Runs this program again inside, with the same arguments, until it ends or is interrupted.
+    /// Runs this program again inside, with the same arguments and `tools`, until it ends or is interrupted.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub async fn run(self) -> Result<ExitStatus> {
+    pub async fn run(self, tools: &Tools) -> Result<ExitStatus> {
         let program = env::current_exe().context("cannot find this program")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -103,6 +104,7 @@ impl Sandbox {
             .arg(program)
             .args(env::args_os().skip(1))
             .arg(INSIDE)
+            .arg(tools.to_argument()?)
             .stdin(Stdio::piped())
             // Temporary files vanish with the rest, also those of a run that is killed.
             .env("TMPDIR", SCRATCH)

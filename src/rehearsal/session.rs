@@ -13,6 +13,7 @@ use super::machine::{Machine, quoted};
 use super::namespaces::Network;
 use super::publish::Port;
 use super::report::{Report, Reporter};
+use super::stand_ins::StandIns;
 use super::tools::Tools;
 use super::topology::Topology;
 use super::world::World;
@@ -108,10 +109,17 @@ impl Session {
         })?;
         let topology = follower.topology()?;
         let mut fleet = reporter.step("Boot every instance", |step| {
-            let fleet = Fleet::boot(world, &self.tools, &topology, emulator.certificate())?;
+            let fleet = Fleet::boot(
+                world,
+                &self.tools,
+                &topology,
+                emulator.certificate(),
+                &flows,
+            )?;
             fleet.wait_for_bootstrap(step, &mut emulator)?;
             Ok(fleet)
         })?;
+        let stand_ins = StandIns::listen(&topology, &flows)?;
         let load_balancer = topology
             .web_address()
             .context("no load balancer node has a public address")?;
@@ -121,10 +129,10 @@ impl Session {
         reporter.step("Use it", |step| {
             proofs::browser(step, &topology, web_address);
             proofs::nat_path(step, &topology, &emulator)?;
-            ssh::prove(step, &operator, &machine, &ssh_folder, &flows)
+            ssh::prove(step, &operator, &machine, &ssh_folder, &topology, &flows)
         })?;
         reporter.step("Try every way in and across", |step| {
-            flow_matrix::prove(step, &topology, follower.stray(), &flows)
+            flow_matrix::prove(step, &topology, follower.stray(), &flows, &stand_ins)
         })?;
         reporter.step("Look for the database password", |step| {
             proofs::secrets(step, &topology, &operator, &machine, &world.inside)

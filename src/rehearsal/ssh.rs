@@ -1,5 +1,6 @@
 //! Plain OpenSSH through the bastion, as people use it: `drawbridge ssh-config`, pinned host keys, `ssh -F`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,15 +10,22 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::deploy::Operator;
 use super::machine::Machine;
+use super::probe;
 use super::report::Current;
+use super::topology::Topology;
 use crate::appliance::{LOGIN_USER, Role};
 use crate::command::access::BASTION_VARIABLE;
-use crate::flows::{End, Flow};
+use crate::flows::{self, End, Flow};
 
 /// Two handshakes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Plain OpenSSH through the bastion with pinned host keys, and with a wrong one.
+/// sshd turns some away once ten at a time are not signed in yet (`MaxStartups`).
+const AT_ONCE: usize = 8;
+/// How OpenSSH says that sshd does not forward there, in the words of RFC 4254.
+const PROHIBITED: &str = "administratively prohibited";
+
+/// Plain OpenSSH through the bastion with pinned host keys, and with a wrong one; and what the bastion forwards to.
 ///
 /// # Errors
 /// If the files for OpenSSH cannot be written.
@@ -26,6 +34,7 @@ pub fn prove(
     operator: &Operator,
     machine: &Machine,
     folder: &Path,
+    topology: &Topology,
     flows: &[Flow],
 ) -> Result<()> {
     write_config(operator, machine, folder, None)?;
@@ -36,6 +45,7 @@ pub fn prove(
             signed_in.map_err(|error| with_missing_flow(error, flows, role)),
         );
     }
+    forwarding(step, operator, machine, folder, topology, flows)?;
     // The backend's key in the place of the database's: what a replaced or impersonated host looks like.
     let file = folder.join("known_hosts");
     let pinned = fs::read_to_string(&file).context("cannot read known_hosts")?;
@@ -69,6 +79,117 @@ pub fn prove(
         refused.unwrap_or_else(|| "ssh accepted it".to_owned()),
     );
     Ok(())
+}
+
+/// The bastion forwards to the ends of its flows, and to no port that none of them names: what `ssh -L` gets.
+fn forwarding(
+    step: &mut Current<'_>,
+    operator: &Operator,
+    machine: &Machine,
+    folder: &Path,
+    topology: &Topology,
+    flows: &[Flow],
+) -> Result<()> {
+    let listed = flows
+        .iter()
+        .filter(|flow| flow.from == End::Bastion && topology.has_what_it_needs(flow));
+    let permitted = flows::ports_from(flows, End::Bastion);
+    let others: BTreeSet<u16> = flows
+        .iter()
+        .map(|flow| flow.port)
+        .filter(|port| !permitted.contains(port))
+        .collect();
+    let host = |end: End| topology.hosts.iter().find(|host| host.end == Some(end));
+    let mut targets = Vec::new();
+    for flow in listed {
+        let to = host(flow.to).with_context(|| format!("the state holds no {}", flow.to))?;
+        targets.push((format!("{}:{}", to.name, flow.port), to.address, flow.port));
+    }
+    let wanted = targets.len();
+    let (database, _) = topology
+        .instance_host(Role::Database)
+        .context("the state holds no database")?;
+    targets.extend(
+        others
+            .iter()
+            .map(|port| (format!("database:{port}"), database.address, *port)),
+    );
+    let mut answers = Vec::new();
+    for batch in targets.chunks(AT_ONCE) {
+        answers.extend(std::thread::scope(|scope| {
+            let threads = batch
+                .iter()
+                .map(|(_, address, port)| {
+                    let target = SocketAddr::from((*address, *port));
+                    scope.spawn(move || forward(operator, machine, folder, target))
+                })
+                .collect();
+            probe::join(threads)
+        }));
+    }
+    let mut refused = Vec::new();
+    let mut leaks = Vec::new();
+    for (number, ((name, ..), answer)) in targets.iter().zip(answers).enumerate() {
+        let answer = answer?;
+        if number < wanted {
+            step.prove(
+                format!("the bastion forwards to {name}"),
+                answer.is_empty(),
+                if answer.is_empty() {
+                    "connected"
+                } else {
+                    &answer
+                },
+            );
+        } else if answer.contains(PROHIBITED) {
+            refused.push(name.as_str());
+        } else {
+            leaks.push(format!("{name} is not refused: {answer}"));
+        }
+    }
+    step.prove(
+        "the bastion forwards to no other port",
+        leaks.is_empty() && !refused.is_empty(),
+        if leaks.is_empty() {
+            format!("refused: {}", refused.join(", "))
+        } else {
+            leaks.join("; ")
+        },
+    );
+    Ok(())
+}
+
+/// Opens one forwarded connection and closes it. Returns what ssh complains of; nothing if it was made.
+fn forward(
+    operator: &Operator,
+    machine: &Machine,
+    folder: &Path,
+    target: SocketAddr,
+) -> Result<String> {
+    let config = folder.join("ssh_config").display().to_string();
+    let target = target.to_string();
+    let bastion = Role::Bastion.to_string();
+    let ssh = [
+        "ssh",
+        "-F",
+        &config,
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "LogLevel=ERROR",
+    ];
+    let output = machine
+        .command(&[&ssh[..], &["-W", &target, &bastion]].concat(), LIMIT)
+        .environment(operator.environment.clone())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .replace('\n', " / ");
+    Ok(match output.status.code() {
+        Some(0) => String::new(),
+        Some(124) => format!("no answer within {} s", LIMIT.as_secs()),
+        _ => format!("{said} ({})", output.status),
+    })
 }
 
 /// The likely reason, where the flow table itself leaves the way out.

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use serde::{Deserialize, Serialize};
 
 use crate::postgres::Binaries;
 use crate::terraform;
@@ -37,9 +38,10 @@ const PROGRAMS: [(&str, &str); 19] = [
 /// Where programs of the superuser are on Debian, also when an ordinary user's `PATH` lacks them.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Everything that was found.
+/// Everything that was found. The outer half of a rehearsal looks and hands it to the inner one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tools {
-    programs: HashMap<&'static str, PathBuf>,
+    programs: HashMap<String, PathBuf>,
     /// `initdb` and `postgres`.
     pub postgres: Binaries,
     /// Python that can import moto.
@@ -47,7 +49,7 @@ pub struct Tools {
     /// `drawbridge-host`, built beside this program.
     pub drawbridge_host: PathBuf,
     /// `PATH` with which all of it is found by name, the emulator's environment first.
-    pub search_path: OsString,
+    pub search_path: String,
 }
 
 impl Tools {
@@ -62,14 +64,16 @@ impl Tools {
             .into_iter()
             .chain(env::split_paths(&given));
         let search_path = env::join_paths(folders.chain(SYSTEM_FOLDERS.iter().map(PathBuf::from)))
-            .context("PATH cannot be extended; it holds a folder with a colon")?;
+            .context("PATH cannot be extended; it holds a folder with a colon")?
+            .into_string()
+            .map_err(|path| anyhow!("PATH holds a folder whose name is not Unicode: {path:?}"))?;
         let mut programs = HashMap::new();
         let mut packages = Vec::new();
         let mut problems = Vec::new();
         for (program, package) in PROGRAMS {
-            match terraform::executable(program, Some(&search_path)) {
+            match terraform::executable(program, Some(search_path.as_ref())) {
                 Some(path) => {
-                    programs.insert(program, path);
+                    programs.insert(program.to_owned(), path);
                 }
                 None => {
                     problems.push(program.to_owned());
@@ -88,7 +92,7 @@ impl Tools {
             packages.dedup();
             advice.push(format!("run `apt-get install {}`", packages.join(" ")));
         }
-        if terraform::executable("terraform", Some(&search_path)).is_none() {
+        if terraform::executable("terraform", Some(search_path.as_ref())).is_none() {
             problems.push("terraform".to_owned());
             advice.push(
                 "install Terraform 1.11 or newer (https://developer.hashicorp.com/terraform/install) or work in `nix \
@@ -97,7 +101,7 @@ impl Tools {
             );
         }
         let python = find_python(&environment);
-        if python.is_none() || terraform::executable("aws", Some(&search_path)).is_none() {
+        if python.is_none() || terraform::executable("aws", Some(search_path.as_ref())).is_none() {
             problems.push("the AWS emulator (moto) or the aws command".to_owned());
             advice
                 .push("run scripts/rehearse, which installs both into .drawbridge/venv".to_owned());
@@ -123,6 +127,23 @@ impl Tools {
                 advice.join(", and ")
             ),
         }
+    }
+
+    /// As an argument for [`Tools::from_argument`].
+    ///
+    /// # Errors
+    /// If a path cannot be written as JSON, because it is not Unicode.
+    pub fn to_argument(&self) -> Result<String> {
+        serde_json::to_string(self)
+            .context("a folder of the PATH, or the repository's, has a name that is not Unicode")
+    }
+
+    /// What [`Tools::to_argument`] wrote.
+    ///
+    /// # Errors
+    /// If it is anything else.
+    pub fn from_argument(argument: &str) -> Result<Tools> {
+        serde_json::from_str(argument).context("not the tools of a rehearsal")
     }
 
     /// Path of one of the programs.

@@ -12,7 +12,7 @@ use super::routing::{self, RouteTable, Subnet};
 use super::security_groups::{self, Group};
 use super::state::{Resource, State, StateError};
 use crate::appliance::{Role, UserData};
-use crate::flows::End;
+use crate::flows::{End, Flow, Need};
 
 /// Public addresses that the state does not mention, as those of load balancer nodes: the upper half of TEST-NET-2
 /// (RFC 5737). The emulator hands out Elastic IPs from the lower half.
@@ -358,6 +358,14 @@ impl Topology {
         let node = self.load_balancer_nodes().find_map(|node| node.public)?;
         let listener = self.load_balancer.listeners.first()?;
         Some(SocketAddr::from((node, listener.port)))
+    }
+
+    /// Whether a flow exists: it needs nothing, or what it needs is there.
+    pub fn has_what_it_needs(&self, flow: &Flow) -> bool {
+        match flow.needs {
+            None => true,
+            Some(Need::Certificate) => self.load_balancer.has_certificate(),
+        }
     }
 
     /// The NAT gateway, while the window is open.
