@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::authority::Authority;
 use super::emulator::Emulator;
 use super::hosts::{self, BOOTSTRAP_UNIT};
 use super::load_balancer;
-use super::machine::{Files, Machine};
+use super::machine::{Files, HERE, Machine};
 use super::metadata_service;
 use super::report::Current;
 use super::tools::Tools;
@@ -45,7 +46,7 @@ impl Fleet {
         world: &World,
         tools: &Tools,
         topology: &Arc<Topology>,
-        authority: &Path,
+        authority: &Authority,
         flows: &[Flow],
     ) -> Result<Fleet> {
         metadata_service::start(topology)?;
@@ -67,7 +68,7 @@ impl Fleet {
                 &folder(world, instance.role.as_str()),
                 instance,
                 tools,
-                authority,
+                authority.file(),
                 flows,
             )?;
             fleet.start_instance(world, tools, instance)?;
@@ -80,11 +81,21 @@ impl Fleet {
                     .find(|(_, i)| i.id == id)
                     .map(|(host, _)| host.address)
             };
+            let balancer = &topology.load_balancer;
             let config =
-                load_balancer::haproxy_config(&topology.load_balancer, node.address, resolve);
+                load_balancer::haproxy_config(balancer, node.address, Path::new(HERE), resolve);
             let units = folder.join("here/units");
             fs::create_dir_all(&units)
                 .with_context(|| format!("cannot create {}", units.display()))?;
+            if balancer.has_certificate() {
+                // Also for this machine's own browser, to which the node is at 127.0.0.1.
+                let issued = authority.issue(&[balancer.host(), "localhost", "127.0.0.1"])?;
+                fs::write(
+                    folder.join("here").join(load_balancer::CERTIFICATE),
+                    issued.certificate + &issued.key,
+                )
+                .context("cannot write the load balancer's certificate")?;
+            }
             fs::write(folder.join("here/haproxy.cfg"), config)
                 .context("cannot write haproxy.cfg")?;
             let unit = "exec haproxy -db -f /run/rehearsal/haproxy.cfg\n";

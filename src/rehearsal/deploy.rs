@@ -146,17 +146,23 @@ impl Operator {
         Ok(Topology::read(&read_state(&self.state_file())?)?)
     }
 
-    /// Switches the operator's machine on. The load balancer's name leads to its nodes there, as DNS would have it.
+    /// Switches the operator's machine on. The load balancer's name, and the deployment's, lead to the load balancer's
+    /// nodes there, as DNS would have it.
     ///
     /// # Errors
     /// See [`Machine::start`].
     pub fn switch_on(&self, topology: &Topology) -> Result<Machine> {
+        let balancer = &topology.load_balancer;
         let mut hosts = String::from("127.0.0.1 localhost\n");
         for address in topology
             .load_balancer_nodes()
             .filter_map(|node| node.public)
         {
-            hosts.push_str(&format!("{address} {}\n", topology.load_balancer.dns_name));
+            hosts.push_str(&format!(
+                "{address} {} {}\n",
+                balancer.dns_name,
+                balancer.host()
+            ));
         }
         let etc = Machine::etc(&self.folder);
         fs::create_dir_all(&etc).context("cannot create the operator's etc")?;
@@ -194,7 +200,7 @@ fn aws_environment(emulator: &Emulator) -> Vec<(String, String)> {
         ("LANG", "C.UTF-8"),
     ];
     let fixed = fixed.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let emulator = Emulator::environment(emulator.certificate())
+    let emulator = Emulator::environment(emulator.authority())
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value));
     fixed.into_iter().chain(emulator).collect()

@@ -1,5 +1,5 @@
-//! The AWS emulator: moto behind a launcher of ours, on an address outside the pretend VPC, with a certificate of its
-//! own authority, so that no client has to be told to trust less than on AWS.
+//! The AWS emulator: moto behind a launcher of ours, on an address outside the pretend VPC, with a certificate of the
+//! rehearsal's authority.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use super::authority::Authority;
 use super::namespaces;
 use super::network::{CLOUD, INTERNET};
 use super::world::log_tail;
@@ -34,7 +35,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 pub struct Emulator {
     process: Child,
     log: PathBuf,
-    certificate: PathBuf,
+    authority: PathBuf,
 }
 
 impl Emulator {
@@ -42,7 +43,7 @@ impl Emulator {
     ///
     /// # Errors
     /// If it does not come up; with the end of its log.
-    pub fn start(python: &Path, folder: &Path) -> Result<Emulator> {
+    pub fn start(python: &Path, folder: &Path, authority: &Authority) -> Result<Emulator> {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let launcher = folder.join("emulator.py");
@@ -50,7 +51,7 @@ impl Emulator {
         let images = folder.join("images.json");
         fs::write(&images, describe_images().to_string())
             .context("cannot write the emulator's images")?;
-        let (certificate, key) = make_certificate(folder)?;
+        let (certificate, key) = make_certificate(folder, authority)?;
         let log = folder.join("emulator.log");
         let output = File::create(&log).context("cannot create the emulator's log")?;
         let errors = output
@@ -73,7 +74,7 @@ impl Emulator {
         let mut emulator = Emulator {
             process,
             log,
-            certificate,
+            authority: authority.file().to_owned(),
         };
         let deadline = Instant::now() + START_LIMIT;
         loop {
@@ -141,20 +142,20 @@ impl Emulator {
         }
     }
 
-    /// Its certificate, which is its own authority.
-    pub fn certificate(&self) -> &Path {
-        &self.certificate
+    /// The certificate of the authority that vouches for it.
+    pub fn authority(&self) -> &Path {
+        &self.authority
     }
 
-    /// What makes AWS clients of any kind use the emulator (terraform, the aws command, the SDKs), where its
-    /// certificate is at `certificate`.
-    pub fn environment(certificate: &Path) -> Vec<(&'static str, String)> {
-        let certificate = certificate.display().to_string();
+    /// What makes AWS clients of any kind use the emulator (terraform, the aws command, the SDKs), where the
+    /// authority's certificate is at `authority`.
+    pub fn environment(authority: &Path) -> Vec<(&'static str, String)> {
+        let authority = authority.display().to_string();
         vec![
             ("AWS_ENDPOINT_URL", format!("https://{CLOUD}:{PORT}")),
-            ("AWS_CA_BUNDLE", certificate.clone()),
-            // The AWS SDK for Rust reads the system's trust store, which this replaces.
-            ("SSL_CERT_FILE", certificate),
+            ("AWS_CA_BUNDLE", authority.clone()),
+            // Our own programs read the system's trust store, which this replaces.
+            ("SSL_CERT_FILE", authority),
             // This machine's way to the internet does not lead to the rehearsed one.
             ("NO_PROXY", CLOUD.to_string()),
             ("no_proxy", CLOUD.to_string()),
@@ -190,12 +191,12 @@ fn describe_images() -> Value {
     images.collect()
 }
 
-fn make_certificate(folder: &Path) -> Result<(PathBuf, PathBuf)> {
-    let made = rcgen::generate_simple_self_signed([CLOUD.to_string()])
-        .context("cannot make a certificate")?;
+fn make_certificate(folder: &Path, authority: &Authority) -> Result<(PathBuf, PathBuf)> {
+    let issued = authority.issue(&[&CLOUD.to_string()])?;
     let certificate = folder.join("emulator.pem");
     let key = folder.join("emulator.key");
-    fs::write(&certificate, made.cert.pem()).context("cannot write the emulator's certificate")?;
-    fs::write(&key, made.signing_key.serialize_pem()).context("cannot write the emulator's key")?;
+    fs::write(&certificate, issued.certificate)
+        .context("cannot write the emulator's certificate")?;
+    fs::write(&key, issued.key).context("cannot write the emulator's key")?;
     Ok((certificate, key))
 }

@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::terraform::{self, state};
 use tools::Tools;
 
+mod authority;
 mod boot;
 mod closing;
 mod deploy;
@@ -45,6 +46,7 @@ mod sandbox;
 mod secrets;
 mod security_groups;
 mod session;
+mod site;
 mod ssh;
 mod stand_ins;
 mod tools;

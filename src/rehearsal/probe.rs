@@ -1,4 +1,4 @@
-//! What gets through: TCP connections and HTTP requests made from inside a namespace.
+//! What gets through: TCP connections made from inside a namespace.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -6,15 +6,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
 
 use super::namespaces;
 
 /// A connection that gets through takes under a millisecond here; this leaves room for a busy machine.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
-/// The API answers in milliseconds.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// What became of a connection attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,45 +109,4 @@ fn connect(attempt: &Attempt) -> Result<Answer> {
             _ => Err(error).with_context(|| format!("connecting to {}", attempt.target)),
         },
     }
-}
-
-/// Sends an HTTP request, from a namespace or as the machine itself, and returns the body, if the status is `wanted`.
-///
-/// # Errors
-/// No connection, or another status, with the beginning of the body.
-pub fn request(
-    namespace: Option<&str>,
-    url: &str,
-    json: Option<&str>,
-    wanted: u16,
-) -> Result<String> {
-    match namespace {
-        Some(namespace) => namespaces::inside(namespace, || request_here(url, json, wanted))?,
-        None => request_here(url, json, wanted),
-    }
-}
-
-fn request_here(url: &str, json: Option<&str>, wanted: u16) -> Result<String> {
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(REQUEST_LIMIT))
-        .http_status_as_error(false)
-        .proxy(None)
-        .max_redirects(0);
-    let agent: ureq::Agent = config.build().into();
-    let result = match json {
-        None => agent.get(url).call(),
-        Some(body) => agent.post(url).content_type("application/json").send(body),
-    };
-    let mut response = result.with_context(|| format!("no answer from {url}"))?;
-    let status = response.status().as_u16();
-    let body = response
-        .body_mut()
-        .read_to_string()
-        .with_context(|| format!("the answer of {url} breaks off"))?;
-    let beginning: String = body.chars().take(200).collect();
-    ensure!(
-        status == wanted,
-        "{url} answers {status} instead of {wanted}: {beginning}"
-    );
-    Ok(body)
 }

@@ -9,62 +9,104 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use super::authority::Authority;
 use super::deploy::Operator;
 use super::emulator::Emulator;
 use super::invariants::PRIVATE;
+use super::load_balancer::{Action, Redirect};
 use super::machine::Machine;
 use super::network::{INTERNET, OPERATOR};
 use super::probe::{self, Answer};
 use super::report::Current;
+use super::site::Site;
 use super::ssh;
 use super::topology::{Kind, Topology};
 use crate::appliance::parameter;
 
 /// An unhealthy target takes two checks, five seconds apart, to count as healthy.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(30);
+const NO_ENTRANCE: &str = "no load balancer node has a public address and leads to the API";
 /// The aws command takes a second or two to start.
 const AWS_LIMIT: Duration = Duration::from_secs(20);
 
-/// The browser's path: documentation, a write and a read, through every node of the load balancer.
-pub fn browser(step: &mut Current<'_>, topology: &Topology, web: SocketAddr) {
+/// The browser's path: documentation, a write and a read, through every node of the load balancer. With a certificate
+/// also that nobody goes on without TLS or with an old one. `local` is the way in from this machine.
+///
+/// # Errors
+/// If the authority's certificate cannot be read.
+pub fn browser(
+    step: &mut Current<'_>,
+    topology: &Topology,
+    authority: &Authority,
+    local: &Site,
+) -> Result<()> {
+    let balancer = &topology.load_balancer;
     for node in topology.load_balancer_nodes() {
+        let name = &node.name;
         let Some(public) = node.public else {
             step.prove(
-                format!("{} is public", node.name),
+                format!("{name} is public"),
                 false,
                 "it has no public address",
             );
             continue;
         };
-        let base = format!(
-            "http://{public}:{}",
-            topology.load_balancer.listeners[0].port
-        );
-        let name = &node.name;
+        let (entrance, group) = balancer.entrance().context(NO_ENTRANCE)?;
+        let site = |base: &str, port: u16| {
+            let at = SocketAddr::from((public, port));
+            Site::new(Some(INTERNET), base.to_owned(), at, authority)
+        };
+        let main = site(&balancer.url, entrance.port)?;
         step.prove_result(
             format!("internet → {name}: GET /docs"),
-            healthy(&base).and_then(|()| docs(&base, Some(INTERNET))),
+            healthy(&main, &group.health_path).and_then(|()| docs(&main)),
         );
         step.prove_result(
             format!("internet → {name}: POST and GET /items"),
-            items(&base),
+            items(&main),
         );
+        for listener in &balancer.listeners {
+            if let Action::Redirect(redirect) = &listener.action {
+                let plain = site(&format!("http://{}", balancer.host()), listener.port)?;
+                step.prove_result(
+                    format!("internet → {name}: port {} only redirects", listener.port),
+                    redirects(&plain, &balancer.url, redirect),
+                );
+            }
+        }
+        if entrance.oldest_tls.is_some() {
+            step.prove_result(
+                format!("internet → {name}: TLS 1.1 is refused"),
+                main.refuses_tls_1_1(),
+            );
+        }
     }
-    let local = format!("http://{web}");
     step.prove_result(
-        format!("this machine's browser: GET {local}/docs"),
-        docs(&local, None),
+        format!("this machine's browser: GET {}/docs", local.base()),
+        docs(local),
     );
+    Ok(())
+}
+
+/// The API's public entrance: the load balancer's first node.
+///
+/// # Errors
+/// If there is none.
+pub fn entrance(topology: &Topology, authority: &Authority) -> Result<Site> {
+    let at = topology.web_address().context(NO_ENTRANCE)?;
+    Site::new(
+        Some(INTERNET),
+        topology.load_balancer.url.clone(),
+        at,
+        authority,
+    )
 }
 
 /// Waits until the load balancer's health check has found the API.
-///
-/// # Errors
-/// The last answer.
-pub fn healthy(base: &str) -> Result<()> {
+fn healthy(site: &Site, path: &str) -> Result<()> {
     let deadline = Instant::now() + HEALTHY_LIMIT;
     loop {
-        match probe::request(Some(INTERNET), &format!("{base}/ready"), None, 200) {
+        match site.get(path) {
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() > deadline => {
                 return Err(
@@ -76,42 +118,49 @@ pub fn healthy(base: &str) -> Result<()> {
     }
 }
 
-fn docs(base: &str, namespace: Option<&str>) -> Result<String> {
-    let page = probe::request(namespace, &format!("{base}/docs"), None, 200)?;
+fn docs(site: &Site) -> Result<String> {
+    let page = site.get("/docs")?;
     ensure!(
         page.to_lowercase().contains("swagger"),
-        "{base}/docs is not the API's documentation"
+        "{}/docs is not the API's documentation",
+        site.base()
     );
     Ok(format!("200, {} kB", page.len() / 1000))
 }
 
 /// Writes an item and finds it in the list and by its id.
-///
-/// # Errors
-/// The request that did not do what it should.
-pub fn items(base: &str) -> Result<String> {
-    let url = format!("{base}/items");
+fn items(site: &Site) -> Result<String> {
     let body = r#"{"name":"rehearsal","description":"written through the load balancer"}"#;
-    let made: Value = serde_json::from_str(&probe::request(Some(INTERNET), &url, Some(body), 201)?)
-        .with_context(|| format!("POST {url} answers no JSON"))?;
+    let made: Value =
+        serde_json::from_str(&site.post("/items", body)?).context("POST /items answers no JSON")?;
     let id = made
         .get("id")
         .and_then(Value::as_str)
-        .with_context(|| format!("POST {url} answers without an id"))?;
-    let list = probe::request(Some(INTERNET), &url, None, 200)?;
-    ensure!(list.contains(id), "GET {url} does not list {id}");
-    let found: Value = serde_json::from_str(&probe::request(
-        Some(INTERNET),
-        &format!("{url}/{id}"),
-        None,
-        200,
-    )?)
-    .with_context(|| format!("GET {url}/{id} answers no JSON"))?;
+        .context("POST /items answers without an id")?;
+    let list = site.get("/items")?;
+    ensure!(list.contains(id), "GET /items does not list {id}");
+    let found: Value = serde_json::from_str(&site.get(&format!("/items/{id}"))?)
+        .with_context(|| format!("GET /items/{id} answers no JSON"))?;
     ensure!(
         found == made,
-        "GET {url}/{id} answers something else than POST did"
+        "GET /items/{id} answers something else than POST did"
     );
     Ok(format!("201 and listed, {id}"))
+}
+
+/// A request without TLS is sent to the same place at `url`, and gets nothing else.
+fn redirects(plain: &Site, url: &str, redirect: &Redirect) -> Result<String> {
+    const ASKED: &str = "/items?from=rehearsal";
+    let answer = plain.answer(ASKED)?;
+    let wanted = format!("{url}:{}{ASKED}", redirect.port);
+    let location = answer.location.unwrap_or_default();
+    ensure!(
+        answer.status == redirect.status && location == wanted,
+        "{}{ASKED} answers {} and leads to {location:?} instead of {wanted:?}",
+        plain.base(),
+        answer.status
+    );
+    Ok(format!("{} to {location}", answer.status))
 }
 
 /// While the window is open: both private hosts reach the outside, and are seen there with the gateway's address.
@@ -180,17 +229,16 @@ pub fn no_egress(step: &mut Current<'_>) -> Result<()> {
 pub fn everyday(
     step: &mut Current<'_>,
     topology: &Topology,
+    authority: &Authority,
     operator: &Operator,
     machine: &Machine,
     folder: &Path,
 ) -> Result<()> {
-    let web = topology
-        .web_address()
-        .context("no load balancer node has a public address")?;
-    let base = format!("http://{web}");
+    let (_, group) = topology.load_balancer.entrance().context(NO_ENTRANCE)?;
+    let site = entrance(topology, authority)?;
     step.prove_result(
         "internet → API: POST and GET /items",
-        healthy(&base).and_then(|()| items(&base)),
+        healthy(&site, &group.health_path).and_then(|()| items(&site)),
     );
     for role in PRIVATE {
         step.prove_result(

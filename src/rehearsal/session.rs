@@ -1,11 +1,13 @@
 //! One rehearsal from beginning to end: the steps in their order, and what they hand to each other.
 
+use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::authority::Authority;
 use super::boot::Fleet;
 use super::emulator::Emulator;
 use super::follower::Follower;
@@ -13,6 +15,7 @@ use super::machine::{Machine, quoted};
 use super::namespaces::Network;
 use super::publish::Port;
 use super::report::{Report, Reporter};
+use super::site::Site;
 use super::stand_ins::StandIns;
 use super::tools::Tools;
 use super::topology::Topology;
@@ -23,6 +26,9 @@ use super::{
 use crate::appliance::Role;
 use crate::flows;
 use crate::progress::Progress;
+
+/// File name of the certificate that vouches for the pretend AWS and the deployment's domain.
+const AUTHORITY: &str = "authority.pem";
 
 /// What a rehearsal begins with.
 pub struct Session {
@@ -77,12 +83,12 @@ impl Session {
         web: Port,
         ssh: Port,
     ) -> Result<Standing> {
+        let authority = Authority::create(&world.inside.join(AUTHORITY))?;
         let (mut network, mut emulator) = reporter.step("Start the AWS emulator", |_| {
             let network = Network::start()?;
-            Ok((
-                network,
-                Emulator::start(&self.tools.python, &world.inside.join("emulator"))?,
-            ))
+            let folder = world.inside.join("emulator");
+            let emulator = Emulator::start(&self.tools.python, &folder, &authority)?;
+            Ok((network, emulator))
         })?;
         let operator = deploy::Operator::new(self, world, &emulator)?;
         reporter.step("terraform apply", |step| {
@@ -109,13 +115,7 @@ impl Session {
         })?;
         let topology = follower.topology()?;
         let mut fleet = reporter.step("Boot every instance", |step| {
-            let fleet = Fleet::boot(
-                world,
-                &self.tools,
-                &topology,
-                emulator.certificate(),
-                &flows,
-            )?;
+            let fleet = Fleet::boot(world, &self.tools, &topology, &authority, &flows)?;
             fleet.wait_for_bootstrap(step, &mut emulator)?;
             Ok(fleet)
         })?;
@@ -123,11 +123,11 @@ impl Session {
         let load_balancer = topology
             .web_address()
             .context("no load balancer node has a public address")?;
-        let web_address = lead(web, load_balancer)?;
+        let local = local(&topology, lead(web, load_balancer)?, &authority)?;
         let ssh_address = lead(ssh, bastion_address(&topology)?)?;
         let ssh_folder = world.inside.join("ssh");
         reporter.step("Use it", |step| {
-            proofs::browser(step, &topology, web_address);
+            proofs::browser(step, &topology, &authority, &local)?;
             proofs::nat_path(step, &topology, &emulator)?;
             ssh::prove(step, &operator, &machine, &ssh_folder, &topology, &flows)
         })?;
@@ -144,17 +144,22 @@ impl Session {
         reporter.step("Use it with the window closed", |step| {
             closing::nothing_left(step, &operator, &topology)?;
             proofs::no_egress(step)?;
-            proofs::everyday(step, &closed, &operator, &machine, &ssh_folder)
+            proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)
         })?;
         reporter.step("Reboot the backend with no way out", |step| {
             fleet.reboot(world, &self.tools, Role::Backend)?;
             proofs::no_egress(step)?;
-            proofs::everyday(step, &closed, &operator, &machine, &ssh_folder)?;
+            proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)?;
             fleet.prove_booted_again(step, Role::Backend)
         })?;
         ssh::write_config(&operator, &machine, &world.outside, Some(ssh_address))?;
+        if topology.load_balancer.has_certificate() {
+            let file = world.outside.join(AUTHORITY);
+            fs::write(&file, authority.certificate())
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
         world.give_to_caller()?;
-        let invitation = invitation(&self.args.work_dir, web_address);
+        let invitation = invitation(&self.args.work_dir, &topology, local.base());
         Ok(Standing {
             invitation,
             _machines: (machine, fleet),
@@ -186,6 +191,16 @@ impl Session {
     }
 }
 
+/// The API on a port of this machine.
+fn local(topology: &Topology, at: SocketAddr, authority: &Authority) -> Result<Site> {
+    let scheme = if topology.load_balancer.has_certificate() {
+        "https"
+    } else {
+        "http"
+    };
+    Site::new(None, format!("{scheme}://{at}"), at, authority)
+}
+
 fn lead(port: Port, target: SocketAddr) -> Result<SocketAddr> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()?));
     port.lead_to(target)?;
@@ -202,10 +217,22 @@ fn bastion_address(topology: &Topology) -> Result<SocketAddr> {
     )))
 }
 
-fn invitation(folder: &std::path::Path, web: SocketAddr) -> String {
+fn invitation(folder: &Path, topology: &Topology, base: &str) -> String {
     let config = quoted(&folder.join("ssh_config"));
+    let balancer = &topology.load_balancer;
+    let (trust, note) = if balancer.has_certificate() {
+        (
+            format!("--cacert {} ", quoted(&folder.join(AUTHORITY))),
+            format!(
+                "\n                     It stands for {}; the browser warns of a certificate of the rehearsal's own.",
+                balancer.url
+            ),
+        )
+    } else {
+        (String::new(), String::new())
+    };
     format!(
-        "\nOpen in a browser:   http://{web}/docs\nor on a terminal:    curl http://{web}/items\nSign in:             ssh -F \
-         {config} backend\n                     ssh -F {config} database\n\nEverything stands until Ctrl-C."
+        "\nOpen in a browser:   {base}/docs{note}\nor on a terminal:    curl {trust}{base}/items\nSign in:             \
+         ssh -F {config} backend\n                     ssh -F {config} database\n\nEverything stands until Ctrl-C."
     )
 }

@@ -353,10 +353,10 @@ impl Topology {
             .filter(|host| matches!(host.kind, Kind::LoadBalancerNode))
     }
 
-    /// Where browsers go: the load balancer's first listener on its first public node.
+    /// Where browsers go: the listener that leads to the API, on the load balancer's first public node.
     pub fn web_address(&self) -> Option<SocketAddr> {
         let node = self.load_balancer_nodes().find_map(|node| node.public)?;
-        let listener = self.load_balancer.listeners.first()?;
+        let (listener, _) = self.load_balancer.entrance()?;
         Some(SocketAddr::from((node, listener.port)))
     }
 

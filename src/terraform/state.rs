@@ -3,6 +3,7 @@
 //! The raw state (`terraform state pull`, format 4) is used rather than `terraform show -json`: the latter starts the
 //! provider for its schemas and takes seconds, and the network has to follow the state while a close is running.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use serde::Deserialize;
@@ -38,7 +39,14 @@ pub enum StateError {
 struct RawState {
     version: u64,
     #[serde(default)]
+    outputs: HashMap<String, RawOutput>,
+    #[serde(default)]
     resources: Vec<RawResource>,
+}
+
+#[derive(Deserialize)]
+struct RawOutput {
+    value: Value,
 }
 
 #[derive(Deserialize)]
@@ -58,9 +66,10 @@ struct RawInstance {
     attributes: Map<String, Value>,
 }
 
-/// The managed resources of a state.
+/// The managed resources of a state, and its outputs.
 #[derive(Debug)]
 pub struct State {
+    outputs: HashMap<String, Value>,
     resources: Vec<Resource>,
 }
 
@@ -98,7 +107,28 @@ impl State {
                 });
             }
         }
-        Ok(State { resources })
+        let outputs = raw.outputs.into_iter();
+        Ok(State {
+            outputs: outputs.map(|(name, output)| (name, output.value)).collect(),
+            resources,
+        })
+    }
+
+    /// A text in an output that is an object: `path` names its field, and the fields that one stands in.
+    ///
+    /// # Errors
+    /// [`StateError::Field`].
+    pub fn output(&self, name: &str, path: &[&str]) -> Result<&str, StateError> {
+        let found = path
+            .iter()
+            .fold(self.outputs.get(name), |value, field| value?.get(field));
+        found
+            .and_then(Value::as_str)
+            .ok_or_else(|| StateError::Field {
+                address: format!("output.{name}"),
+                field: path.join("."),
+                expected: "a text",
+            })
     }
 
     /// All instances of a resource type, in the state's order.
@@ -121,7 +151,8 @@ impl State {
 }
 
 impl Resource {
-    fn wrong(&self, field: &str, expected: &'static str) -> StateError {
+    /// The error for a field that is not what it should be.
+    pub fn wrong(&self, field: &str, expected: &'static str) -> StateError {
         StateError::Field {
             address: self.address.clone(),
             field: field.to_owned(),
@@ -219,6 +250,18 @@ impl<'a> Block<'a> {
             .get(field)
             .and_then(Value::as_str)
             .filter(|text| !text.is_empty())
+    }
+
+    /// The blocks of a block nested in this one; absence is an empty list.
+    pub fn blocks(&self, field: &str) -> Vec<Block<'a>> {
+        let values = self.map.get(field).and_then(Value::as_array);
+        let owner = self.owner;
+        values
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object)
+            .map(|map| Block { owner, map })
+            .collect()
     }
 
     /// A yes or no; null and absence mean no.
