@@ -46,3 +46,5 @@ pub mod progress;
 pub mod rehearsal;
 #[cfg(feature = "operator")]
 pub mod terraform;
+#[cfg(feature = "operator")]
+mod trust;

@@ -6,3 +6,4 @@ mod shipped;
 mod stage;
 mod sudden_ends;
 mod twins;
+mod variants;

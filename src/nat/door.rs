@@ -9,6 +9,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::error_chain::chain;
 use crate::terraform::LoadBalancer;
+use crate::trust;
 
 /// `/ready` asks the database and answers within a second or not at all.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -32,6 +33,7 @@ impl Door {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(LIMIT))
             .http_status_as_error(false)
+            .tls_config(trust::tls())
             .build();
         // The domain's DNS is the user's affair and may not lead here yet; name and certificate are still the domain's.
         let resolver = Direct {

@@ -176,7 +176,7 @@ fn forward(
         "-o",
         "BatchMode=yes",
         "-o",
-        "LogLevel=ERROR",
+        "LogLevel=INFO",
     ];
     let output = machine
         .command(&[&ssh[..], &["-W", &target, &bastion]].concat(), LIMIT)

@@ -29,9 +29,13 @@ const PROMISED: &[&str] = &[
     "the AWS API sees private hosts only behind the NAT gateway",
     "ssh to backend through the bastion",
     "ssh to database through the bastion",
+    "the bastion forwards to backend:22",
+    "the bastion forwards to database:22",
+    "the bastion forwards to no other port",
     "a database with another host key is refused",
     "admins → bastion:22",
     "internet → load_balancer:80",
+    "internet → load_balancer:443 is closed without a certificate",
     "load_balancer → backend:8000",
     "bastion → backend:22",
     "bastion → database:22",
@@ -64,6 +68,14 @@ fn every_proof_holds_on_the_shipped_terraform() {
     for name in PROMISED {
         assert!(ended.held(name), "{name}");
     }
+    let refused = ended.detail("the bastion forwards to no other port");
+    assert!(refused.contains("database:5432"), "{refused}");
+    // Every shipped flow leads to a program of the images.
+    let stand_ins = ended
+        .proofs()
+        .into_iter()
+        .filter(|(.., detail)| detail.contains("stand-in"));
+    assert_eq!(stand_ins.count(), 0, "{}", ended.said);
     // The copy is rehearsed, not the repository's own files, and not even the copy is written to.
     assert_eq!(fs::read_to_string(&position).unwrap(), before);
     assert!(!stage.terraform().join("terraform.tfstate").exists());

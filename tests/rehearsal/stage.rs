@@ -197,6 +197,14 @@ impl Ended {
         tried.iter().all(|(_, held, _)| *held)
     }
 
+    /// What was seen for the proof of this name, which must have held.
+    pub fn detail(&self, name: &str) -> String {
+        assert!(self.held(name), "{name}");
+        let mut tried = self.proofs().into_iter();
+        let (_, _, detail) = tried.find(|(proof, ..)| proof == name).unwrap();
+        detail
+    }
+
     /// Name, outcome and detail of every proof.
     pub fn proofs(&self) -> Vec<(String, bool, String)> {
         let steps = self.report["steps"].as_array().into_iter().flatten();

@@ -1,0 +1,82 @@
+//! What people change about the shipped `terraform/` without editing anything else: a flow more, a certificate.
+
+use super::stage::{Ended, Stage};
+
+fn rehearse_with(change: impl FnOnce(&Stage)) -> Ended {
+    let stage = Stage::new();
+    change(&stage);
+    let ended = stage.rehearse();
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(ended.report["held"], true);
+    ended
+}
+
+#[test]
+fn lines_added_to_the_flow_table_are_rehearsed_like_the_others() {
+    let ended = rehearse_with(|stage| {
+        stage.edit(
+            "flows.json",
+            "\n]",
+            ",\n  { \"from\": \"bastion\", \"to\": \"database\", \"port\": 5432, \"why\": \"psql\" },\n  \
+             { \"from\": \"backend\", \"to\": \"database\", \"port\": 9187, \"why\": \"metrics\" }\n]",
+        );
+    });
+    for name in [
+        "bastion → database:5432",
+        "the bastion forwards to database:5432",
+        "the bastion forwards to database:22",
+        "nothing but flows.json gets through",
+    ] {
+        assert!(ended.held(name), "{name}");
+    }
+    assert!(!ended.detail("bastion → database:5432").contains("stand-in"));
+    // No program of the images listens there yet.
+    let metrics = ended.detail("backend → database:9187");
+    assert!(
+        metrics.contains("connects") && metrics.contains("a stand-in listens on database"),
+        "{metrics}"
+    );
+    let refused = ended.detail("the bastion forwards to no other port");
+    assert!(
+        refused.contains("database:9187") && !refused.contains("database:5432"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn with_a_certificate_everything_goes_over_tls_for_the_domain() {
+    let ended = rehearse_with(|stage| {
+        // Somebody's real certificate: neither its account nor its key is known here.
+        let variables = "certificate_arn = \"arn:aws:acm:ap-south-1:999988887777:certificate/8a1f0000-0000\"\n\
+                         domain = \"api.example.org\"\n";
+        std::fs::write(stage.terraform().join("terraform.tfvars"), variables).unwrap();
+    });
+    for name in [
+        "internet → load_balancer:80",
+        "internet → load_balancer:443",
+        "internet → alb-1a: GET /docs",
+        "internet → alb-1b: POST and GET /items",
+        "internet → alb-1a: TLS 1.1 is refused",
+        "internet → alb-1b: TLS 1.1 is refused",
+        "internet → API: POST and GET /items",
+    ] {
+        assert!(ended.held(name), "{name}");
+    }
+    for node in ["alb-1a", "alb-1b"] {
+        let redirect = ended.detail(&format!("internet → {node}: port 80 only redirects"));
+        assert!(
+            redirect.starts_with("301 to https://api.example.org:443/items"),
+            "{redirect}"
+        );
+    }
+    let ready = ended.detail("destroy-nat.sh: api-ready");
+    assert!(
+        ready.contains("https://api.example.org/ready answers 200"),
+        "{ready}"
+    );
+    let local = ended
+        .proofs()
+        .into_iter()
+        .find(|(name, ..)| name.starts_with("this machine's browser: GET https://127.0.0.1:"));
+    assert!(local.is_some(), "{}", ended.said);
+}
