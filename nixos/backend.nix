@@ -8,6 +8,7 @@
 let
   cfg = config.drawbridge.backend;
   flows = import ./flows.nix { inherit lib; } config.drawbridge.flows;
+  served = flows.portsBetween "load_balancer" "backend";
   credential = "/var/lib/drawbridge/credentials/database-password.cred";
 in
 {
@@ -37,8 +38,10 @@ in
 
     port = lib.mkOption {
       type = lib.types.port;
-      default = 8000;
-      description = "TCP port it listens on, on all addresses. The flow load_balancer -> backend in terraform/flows.json must name the same.";
+      # 8000 stands in where there is no such flow; the assertion below then says so.
+      default = lib.head (served ++ [ 8000 ]);
+      defaultText = lib.literalMD "the port of the flow load_balancer -> backend in `terraform/flows.json`";
+      description = "TCP port it listens on, on all addresses. The load balancer sends requests to the port of the flow load_balancer -> backend.";
     };
 
     healthPath = lib.mkOption {
@@ -52,8 +55,8 @@ in
   config = {
     assertions = [
       {
-        assertion = lib.elem cfg.port (flows.portsTo "backend");
-        message = "drawbridge.backend.port is ${toString cfg.port}, but no flow in terraform/flows.json leads to the backend on that port: change the port of load_balancer -> backend there, or this option.";
+        assertion = lib.elem cfg.port served;
+        message = "drawbridge.backend.port is ${toString cfg.port}, but no flow in terraform/flows.json leads from load_balancer to backend on that port: change the flow's port, or leave this option out.";
       }
     ];
 

@@ -1,4 +1,5 @@
-# Reads a list of flows: `problems` (sentences, empty if all is well), `portsTo role` and `portsFrom role`.
+# Reads a list of flows: `problems` (sentences, empty if all is well), `portsTo role`, `portsFrom role` and
+# `portsBetween from to`.
 { lib }:
 flows:
 let
@@ -50,4 +51,5 @@ in
 
   portsTo = role: ports (lib.filter (flow: flow.to == role) flows);
   portsFrom = role: ports (lib.filter (flow: flow.from == role) flows);
+  portsBetween = from: to: ports (lib.filter (flow: flow.from == from && flow.to == to) flows);
 }

@@ -67,6 +67,7 @@ impl Fleet {
             hosts::prepare(
                 &folder(world, instance.role.as_str()),
                 instance,
+                topology,
                 tools,
                 authority.file(),
                 flows,

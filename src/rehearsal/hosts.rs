@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::emulator::Emulator;
 use super::machine::{Files, HERE, Machine, quoted};
 use super::tools::Tools;
-use super::topology::Instance;
+use super::topology::{Instance, Topology};
 use crate::appliance::{LOGIN_USER, Role, path};
 use crate::flows::{self, End, Flow};
 
@@ -42,10 +42,11 @@ const USERS: [(&str, u32, &str); 2] = [
 /// clients have to trust, `flows` the whole table, as in the image.
 ///
 /// # Errors
-/// If a file cannot be written, or this machine's Postgres cannot be used.
+/// If a file cannot be written, this machine's Postgres cannot be used, or the load balancer does not know the backend.
 pub fn prepare(
     folder: &Path,
     instance: &Instance,
+    topology: &Topology,
     tools: &Tools,
     authority: &Path,
     flows: &[Flow],
@@ -88,18 +89,21 @@ pub fn prepare(
         .iter()
         .map(|(name, value)| format!("export {name}='{value}'\n"))
         .collect();
-    files.write(
-        &format!("here/units/{BOOTSTRAP_UNIT}"),
-        &format!("{cloud}drawbridge-host bootstrap\necho $? >{HERE}/{BOOTSTRAP_STATUS}\n"),
-    )?;
+    let mut bootstrap = cloud;
     match instance.role {
         Role::Bastion => {}
         Role::Backend => {
+            let (port, path) = topology
+                .health_check(instance)
+                .context("the load balancer's target group does not hold the backend")?;
+            let url = format!("http://127.0.0.1:{port}{path}");
+            let url = quoted(Path::new(&url));
+            let _ = writeln!(bootstrap, "export BOOTSTRAP_READY_URL={url}");
             files.write(
                 &format!("here/units/{API_UNIT}.condition"),
                 &format!("[ -s {} ]\n", path::SEALED_PASSWORD),
             )?;
-            files.write(&format!("here/units/{API_UNIT}"), &api_unit())?;
+            files.write(&format!("here/units/{API_UNIT}"), &api_unit(port))?;
         }
         Role::Database => {
             files.write("etc/postgresql.conf", &postgres_config()?)?;
@@ -109,6 +113,11 @@ pub fn prepare(
             )?;
         }
     }
+    let _ = write!(
+        bootstrap,
+        "drawbridge-host bootstrap\necho $? >{HERE}/{BOOTSTRAP_STATUS}\n"
+    );
+    files.write(&format!("here/units/{BOOTSTRAP_UNIT}"), &bootstrap)?;
     Ok(())
 }
 
@@ -161,14 +170,15 @@ pub fn boot(
 
 /// What the image's service does: the sealed password is unsealed into a folder of memory that only the service's user
 /// can read, and the API runs without any privilege.
-fn api_unit() -> String {
+fn api_unit(port: u16) -> String {
     let folder = format!("/run/credentials/{API_UNIT}");
     format!(
         "mkdir -p -m 0755 /run/credentials\nmkdir -p -m 0700 {folder}\n\
          systemd-creds decrypt --name={name} {sealed} {folder}/{name}\n\
          chown -R drawbridge:drawbridge {folder}\nchmod 0400 {folder}/{name}\n\
          exec setpriv --reuid=drawbridge --regid=drawbridge --clear-groups --no-new-privs --bounding-set=-all \\\n  \
-         env CREDENTIALS_DIRECTORY={folder} DRAWBRIDGE_CONFIG={config} drawbridge-host serve\n",
+         env CREDENTIALS_DIRECTORY={folder} DRAWBRIDGE_CONFIG={config} \
+         DRAWBRIDGE_HTTP__LISTEN=0.0.0.0:{port} drawbridge-host serve\n",
         name = path::PASSWORD_CREDENTIAL,
         sealed = path::SEALED_PASSWORD,
         config = path::CONFIG,

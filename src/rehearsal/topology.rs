@@ -360,6 +360,13 @@ impl Topology {
         Some(SocketAddr::from((node, listener.port)))
     }
 
+    /// Where the load balancer expects an instance to answer: port and path of its health check.
+    pub fn health_check(&self, instance: &Instance) -> Option<(u16, &str)> {
+        let (_, group) = self.load_balancer.entrance()?;
+        let (_, port) = group.targets.iter().find(|(id, _)| *id == instance.id)?;
+        Some((*port, &group.health_path))
+    }
+
     /// Whether a flow exists: it needs nothing, or what it needs is there.
     pub fn has_what_it_needs(&self, flow: &Flow) -> bool {
         match flow.needs {
