@@ -1,7 +1,8 @@
 //! Closing the window with the script people use, before it is time and when it is.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::Output;
+use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,14 +13,13 @@ use super::emulator::Emulator;
 use super::follower::read_state;
 use super::machine::Machine;
 use super::report::Current;
-use super::topology::Topology;
 use crate::exit::Exit;
 use crate::nat::position::Position;
 
 /// Two plans, an apply with provider waits of 20 s, and proofs.
 const CLOSE_LIMIT: Duration = Duration::from_secs(300);
 
-/// `scripts/destroy-nat.sh`, and who runs it where.
+/// `scripts/destroy-nat.sh` and other commands of an operator: who runs them where.
 pub struct Script<'a> {
     /// Whose environment and Terraform folder it uses.
     pub operator: &'a Operator,
@@ -38,7 +38,7 @@ pub fn too_early(
     script: &Script<'_>,
     emulator: &mut Emulator,
 ) -> Result<()> {
-    let output = script.run(emulator)?;
+    let output = script.close(emulator)?;
     let report = report(&output)?;
     add_terraform(step, &report);
     let waiting: Vec<&str> = report["waiting"]
@@ -77,18 +77,24 @@ pub fn too_early(
 /// # Errors
 /// If the script cannot be run or says nothing readable.
 pub fn close(step: &mut Current<'_>, script: &Script<'_>, emulator: &mut Emulator) -> Result<()> {
-    let output = script.run(emulator)?;
+    let output = script.close(emulator)?;
     let report = report(&output)?;
     add_terraform(step, &report);
+    prove_close(step, "destroy-nat.sh", output.status, &report);
+    Ok(())
+}
+
+/// Takes over what a close has reported. `who` closed.
+pub fn prove_close(step: &mut Current<'_>, who: &str, status: ExitStatus, report: &Value) {
     let outcome = report["outcome"].as_str().unwrap_or("nothing");
     let proofs = report["proofs"].as_array().map_or(&[][..], Vec::as_slice);
     step.prove(
-        "destroy-nat.sh closes the window",
-        output.status.success() && outcome == "closed" && !proofs.is_empty(),
+        format!("{who} closes the window"),
+        status.success() && outcome == "closed" && !proofs.is_empty(),
         format!(
             "exit status {}, outcome {outcome}{}{}",
-            output.status.code().unwrap_or(-1),
-            refusal(&report),
+            status.code().unwrap_or(-1),
+            refusal(report),
             if proofs.is_empty() {
                 ", and no proof of it"
             } else {
@@ -99,25 +105,16 @@ pub fn close(step: &mut Current<'_>, script: &Script<'_>, emulator: &mut Emulato
     for proof in proofs {
         let claim = proof["claim"].as_str().unwrap_or("a claim without a name");
         let seen = proof["seen"].as_str().unwrap_or_default();
-        step.prove(
-            format!("destroy-nat.sh: {claim}"),
-            proof["holds"] == true,
-            seen,
-        );
+        step.prove(format!("{who}: {claim}"), proof["holds"] == true, seen);
     }
-    Ok(())
 }
 
-/// The state afterwards holds nothing of the window that `open` had, and the position says so.
+/// The state afterwards holds nothing of the window whose gateway had `address`, and the position says so.
 ///
 /// # Errors
 /// If either cannot be read.
-pub fn nothing_left(step: &mut Current<'_>, operator: &Operator, open: &Topology) -> Result<()> {
-    let address = open
-        .nat_gateway()
-        .and_then(|gateway| gateway.public)
-        .context("there was no NAT gateway to close")?
-        .to_string();
+pub fn nothing_left(step: &mut Current<'_>, operator: &Operator, address: Ipv4Addr) -> Result<()> {
+    let address = address.to_string();
     let state = read_state(&operator.state_file())?;
     let left: Vec<&str> = ["aws_nat_gateway", "aws_scheduler_schedule"]
         .into_iter()
@@ -153,17 +150,26 @@ pub fn nothing_left(step: &mut Current<'_>, operator: &Operator, open: &Topology
 }
 
 impl Script<'_> {
-    fn run(&self, emulator: &mut Emulator) -> Result<Output> {
+    fn close(&self, emulator: &mut Emulator) -> Result<Output> {
+        self.run(&["scripts/destroy-nat.sh", "--json"], CLOSE_LIMIT, emulator)
+    }
+
+    /// Runs a command as the operator, in the repository.
+    ///
+    /// # Errors
+    /// If it cannot be run, or the emulator ends meanwhile.
+    pub fn run(&self, words: &[&str], limit: Duration, emulator: &mut Emulator) -> Result<Output> {
         let mut command = self
             .machine
-            .command(&["scripts/destroy-nat.sh", "--json"], CLOSE_LIMIT)
+            .command(words, limit)
             .environment(self.operator.environment.clone())
             .folder(self.root)
             .build();
+        let shown = words.join(" ");
         emulator.while_it_runs(move || {
             command
                 .output()
-                .context("cannot run scripts/destroy-nat.sh")
+                .with_context(|| format!("cannot run {shown}"))
         })
     }
 }
@@ -197,7 +203,8 @@ fn refusal(report: &Value) -> String {
         .unwrap_or_default()
 }
 
-fn add_terraform(step: &mut Current<'_>, report: &Value) {
+/// Counts the time that a report says was spent waiting for terraform.
+pub fn add_terraform(step: &mut Current<'_>, report: &Value) {
     step.add_terraform(Duration::from_secs_f64(
         report["terraform_seconds"].as_f64().unwrap_or(0.0).max(0.0),
     ));

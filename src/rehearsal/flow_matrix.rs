@@ -75,7 +75,11 @@ pub fn prove(
                 Answer::Dropped
             };
             if answer != wanted {
-                seen.broken.push(format!("{what} is {answer}"));
+                let why = match wanted {
+                    Answer::Dropped => culprit(topology, from, trial, stray),
+                    _ => String::new(),
+                };
+                seen.broken.push(format!("{what} is {answer}{why}"));
             }
         } else if answer == Answer::Dropped {
             others += 1;

@@ -40,6 +40,7 @@ mod packet_rules;
 mod probe;
 mod proofs;
 mod publish;
+mod reopening;
 mod report;
 mod routing;
 mod sandbox;
@@ -60,6 +61,9 @@ pub struct RehearseArgs {
     /// End as soon as everything is proven, with status 0 only if every proof held
     #[arg(long)]
     exit: bool,
+    /// At the end open the window again for one command with `drawbridge nat open`, and prove it closed; a minute more
+    #[arg(long)]
+    reopen: bool,
     /// Print the proofs as one JSON object on stdout
     #[arg(long)]
     json: bool,

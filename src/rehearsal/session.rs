@@ -21,7 +21,8 @@ use super::tools::Tools;
 use super::topology::Topology;
 use super::world::World;
 use super::{
-    RehearseArgs, closing, deploy, flow_matrix, invariants, keep_logs, proofs, sandbox, ssh,
+    RehearseArgs, closing, deploy, flow_matrix, invariants, keep_logs, proofs, reopening, sandbox,
+    ssh,
 };
 use crate::appliance::Role;
 use crate::flows;
@@ -137,12 +138,16 @@ impl Session {
         reporter.step("Look for the database password", |step| {
             proofs::secrets(step, &topology, &operator, &machine, &world.inside)
         })?;
+        let gateway = topology
+            .nat_gateway()
+            .and_then(|gateway| gateway.public)
+            .context("there is no NAT gateway to close")?;
         reporter.step("scripts/destroy-nat.sh", |step| {
             closing::close(step, &script, &mut emulator)
         })?;
         let closed = follower.topology()?;
         reporter.step("Use it with the window closed", |step| {
-            closing::nothing_left(step, &operator, &topology)?;
+            closing::nothing_left(step, &operator, gateway)?;
             proofs::no_egress(step)?;
             proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)
         })?;
@@ -152,6 +157,16 @@ impl Session {
             proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)?;
             fleet.prove_booted_again(step, Role::Backend)
         })?;
+        if self.args.reopen {
+            let gateway = reporter.step("drawbridge nat open", |step| {
+                reopening::prove(step, &script, &mut emulator, &world.inside, gateway)
+            })?;
+            reporter.step("Use it with the window closed again", |step| {
+                closing::nothing_left(step, &operator, gateway)?;
+                proofs::no_egress(step)?;
+                proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)
+            })?;
+        }
         ssh::write_config(&operator, &machine, &world.outside, Some(ssh_address))?;
         if topology.load_balancer.has_certificate() {
             let file = world.outside.join(AUTHORITY);

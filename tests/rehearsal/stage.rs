@@ -88,7 +88,13 @@ impl Stage {
 
     /// Runs it to its end and looks for what it left behind.
     pub fn rehearse(&self) -> Ended {
-        let ended = Rehearsal::start(self.command(&["--exit", "--json"])).end();
+        self.rehearse_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn rehearse_with(&self, arguments: &[&str]) -> Ended {
+        let command = self.command(&[&["--exit", "--json"], arguments].concat());
+        let ended = Rehearsal::start(command).end();
         self.assert_nothing_is_left();
         ended
     }
