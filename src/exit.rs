@@ -18,6 +18,8 @@ pub enum Exit {
     Refused = 4,
     /// The change was made, but not everything could be proven.
     Unproven = 5,
+    /// `audit`: something is left over, or differs from what Terraform made.
+    Found = 6,
     /// `exec`: no exit status of the remote command, as `ssh` does it.
     NoStatus = 255,
     /// Ctrl-C or SIGTERM; running the command again goes on.
@@ -33,6 +35,7 @@ Exit status:
   3    a private host is not complete yet; nothing was changed
   4    refused: the change would touch more than the window; nothing was changed
   5    changed, but not everything could be proven
+  6    audit: found something
   130  interrupted; run it again and it goes on";
 
 impl From<Exit> for ExitCode {

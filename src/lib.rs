@@ -31,6 +31,8 @@ pub mod cloud;
 #[cfg(feature = "operator")]
 pub mod command;
 #[cfg(feature = "operator")]
+pub mod cost;
+#[cfg(feature = "operator")]
 pub mod dev;
 #[cfg(feature = "operator")]
 pub mod exit;

@@ -4,6 +4,7 @@
 mod api;
 mod bastion;
 mod bootstrap;
+mod cost;
 mod nat;
 mod rehearsal;
 mod runner;

@@ -1,8 +1,10 @@
 //! The operator's commands: arguments in, library called, result printed, exit status out.
 
 pub mod access;
+pub mod cost;
 pub mod nat;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +50,16 @@ pub fn report_error(error: &anyhow::Error, progress: &Progress, interrupt: &Inte
     } else {
         Exit::Failed
     }
+}
+
+/// `--json`: readable by people too.
+fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+// A closed pipe is not an error: whoever read it has seen enough.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// Reads `90s`, `15m`, `2h` (whole numbers).

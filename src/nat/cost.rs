@@ -1,67 +1,14 @@
-//! What a window costs. Prices are on demand, in US dollars before tax, and dated; a region that is not in the table is
-//! said to be unknown, never guessed.
+//! What a window costs, from the one price table (`src/cost/prices.json`); a region that is not in it is said to be
+//! unknown, never guessed.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// When the table was last compared with its sources.
-pub const AS_OF: &str = "2026-11";
-
-/// An amount in millionths of a US dollar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct MicroUsd(pub u64);
-
-impl fmt::Display for MicroUsd {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Rounded up to the cent for whole dollars, shown to a tenth of a cent below.
-        let mills = self.0.div_ceil(1000);
-        if mills >= 1000 {
-            let cents = mills.div_ceil(10);
-            write!(formatter, "${}.{:02}", cents / 100, cents % 100)
-        } else {
-            write!(formatter, "$0.{mills:03}")
-        }
-    }
-}
-
-/// Prices of one region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prices {
-    /// AWS region, e.g. `ap-south-1`.
-    pub region: &'static str,
-    /// The gateway, per started hour.
-    pub gateway_hour: MicroUsd,
-    /// What flows through it, per GB in either direction.
-    pub gateway_gigabyte: MicroUsd,
-    /// A public IPv4 address, used or idle, per hour.
-    pub address_hour: MicroUsd,
-    /// Where the numbers are from.
-    pub source: &'static str,
-}
-
-/// The regions whose prices are known.
-pub const TABLE: [Prices; 2] = [
-    Prices {
-        region: "ap-south-1",
-        gateway_hour: MicroUsd(56_000),
-        gateway_gigabyte: MicroUsd(56_000),
-        address_hour: MicroUsd(5_000),
-        source: "gateway: a bill of 2026-09 (usage type APS3-NatGateway-Hours); address: AWS price list of 2026-10",
-    },
-    Prices {
-        region: "us-east-1",
-        gateway_hour: MicroUsd(45_000),
-        gateway_gigabyte: MicroUsd(45_000),
-        address_hour: MicroUsd(5_000),
-        source: "AWS price list of 2026-10 (https://aws.amazon.com/vpc/pricing/)",
-    },
-];
-
-/// Hours in a month, as AWS's own calculator counts them.
-const HOURS_A_MONTH: u64 = 730;
+use crate::cost::HOURS_A_MONTH;
+pub use crate::cost::MicroUsd;
+use crate::cost::prices::{PriceError, Prices};
 
 /// What a standing window costs, or has cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -76,9 +23,9 @@ pub enum Cost {
         /// On top, per GB.
         gigabyte_usd_micros: MicroUsd,
         /// Month of the price table, `2026-11`.
-        as_of: &'static str,
+        as_of: String,
         /// Where the prices are from.
-        source: &'static str,
+        source: String,
     },
     /// The region is not in the table.
     Unknown {
@@ -91,20 +38,26 @@ pub enum Cost {
 /// bills the gateway; for the address it is at most a few tenths of a cent too much.
 #[must_use]
 pub fn cost(region: &str, stood: Duration) -> Cost {
-    let Some(prices) = TABLE.iter().find(|prices| prices.region == region) else {
-        return Cost::Unknown {
-            region: region.to_owned(),
-        };
-    };
+    known(region, stood).unwrap_or_else(|_| Cost::Unknown {
+        region: region.to_owned(),
+    })
+}
+
+fn known(region: &str, stood: Duration) -> Result<Cost, PriceError> {
+    let table = Prices::load()?;
+    let prices = table.region(region)?;
     let hours = stood.as_secs().div_ceil(3600).max(1);
-    let hourly = prices.gateway_hour.0 + prices.address_hour.0;
-    Cost::Known {
-        usd_micros: MicroUsd(hours * hourly),
-        month_usd_micros: MicroUsd(HOURS_A_MONTH * hourly),
-        gigabyte_usd_micros: prices.gateway_gigabyte,
-        as_of: AS_OF,
-        source: prices.source,
-    }
+    let hourly = prices.nat_gateway_hour.usd + prices.address_hour.usd;
+    Ok(Cost::Known {
+        usd_micros: hourly.times(hours),
+        month_usd_micros: hourly.times(HOURS_A_MONTH),
+        gigabyte_usd_micros: prices.nat_gateway_gigabyte.usd,
+        as_of: table.as_of.clone(),
+        source: format!(
+            "gateway: {}; address: {}",
+            prices.nat_gateway_hour.source, prices.address_hour.source
+        ),
+    })
 }
 
 impl fmt::Display for Cost {

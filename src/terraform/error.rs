@@ -118,8 +118,9 @@ pub(super) fn of_lines(command: &str, lines: &[String], directory: &Path) -> Ter
     if let Some(locked) = locked(&text, directory) {
         return locked;
     }
-    // Terraform's only sign are its words; every refusal for want of an `init` ends with that command.
-    if command != "init" && text.contains("terraform init") {
+    // Terraform's only sign are its words: all but one refusal for want of an `init` end with that command.
+    let wants_init = ["terraform init", "Required plugins are not installed"];
+    if command != "init" && wants_init.iter().any(|sign| text.contains(sign)) {
         let first = lines.first().copied().unwrap_or_default();
         let first = first.strip_prefix("Error: ").unwrap_or(first);
         let reason = first.split([':', ',']).next().unwrap_or(first).to_owned();
@@ -200,8 +201,9 @@ mod tests {
             "╷",
             "│ Error: Required plugins are not installed",
             "│ ",
-            "│ The installed provider plugins are not consistent: to download them run:",
-            "│   terraform init",
+            "│ ",
+            "│ The installed provider plugins are not consistent with the packages selected",
+            "│ in the dependency lock file: […]",
         ]);
         assert_eq!(
             error.to_string(),

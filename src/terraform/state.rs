@@ -131,6 +131,11 @@ impl State {
             })
     }
 
+    /// Every instance of every resource, in the state's order.
+    pub fn all(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.iter()
+    }
+
     /// All instances of a resource type, in the state's order.
     pub fn of_type<'a>(&'a self, kind: &'static str) -> impl Iterator<Item = &'a Resource> {
         self.resources.iter().filter(move |r| r.kind == kind)
@@ -151,6 +156,12 @@ impl State {
 }
 
 impl Resource {
+    /// Resource type, e.g. `aws_subnet`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
     /// The error for a field that is not what it should be.
     pub fn wrong(&self, field: &str, expected: &'static str) -> StateError {
         StateError::Field {
