@@ -4,6 +4,7 @@
 //! EC2 is asked through the `aws` command, because `aws-sdk-ec2` alone takes 8 GB and ten minutes to compile.
 
 mod ec2;
+pub mod inventory;
 mod schedule;
 mod trouble;
 

@@ -25,6 +25,8 @@ pub mod serve;
 pub mod telemetry;
 
 #[cfg(feature = "operator")]
+pub mod audit;
+#[cfg(feature = "operator")]
 pub mod bastion;
 #[cfg(feature = "operator")]
 pub mod cloud;

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 mod api;
+mod audit;
 mod bastion;
 mod bootstrap;
 mod cost;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use drawbridge::command::access::{ExecArgs, SshConfigArgs};
+use drawbridge::command::audit::AuditArgs;
 use drawbridge::command::cost::CostArgs;
 use drawbridge::command::nat::NatCommand;
 use drawbridge::command::report_error;
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     #[command(subcommand)]
     Nat(NatCommand),
+    Audit(AuditArgs),
     Cost(CostArgs),
     Exec(ExecArgs),
     SshConfig(SshConfigArgs),
@@ -65,6 +67,7 @@ async fn run(command: Command) -> u8 {
     };
     let ended = match command {
         Command::Nat(command) => command.run(&progress, &interrupt).await,
+        Command::Audit(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::Cost(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::SshConfig(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::Exec(args) => args.run(&progress, &interrupt).await,

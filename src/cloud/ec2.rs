@@ -216,7 +216,7 @@ impl Cloud {
             .ok_or_else(not_there)
     }
 
-    fn misread(&self, what: &'static str, message: String) -> CloudError {
+    pub(super) fn misread(&self, what: &'static str, message: String) -> CloudError {
         let trouble = Trouble::Other {
             message: format!("the `aws` command's answer is of another shape: {message}"),
         };
@@ -228,6 +228,15 @@ impl Cloud {
     }
 
     async fn ec2(&self, what: &'static str, arguments: &[&str]) -> Result<String, CloudError> {
+        self.ask(what, &[&["ec2"], arguments].concat()).await
+    }
+
+    /// Runs the `aws` command: service, operation and options in, JSON out.
+    pub(super) async fn ask(
+        &self,
+        what: &'static str,
+        arguments: &[&str],
+    ) -> Result<String, CloudError> {
         let failed = |trouble| CloudError::Request {
             what,
             region: self.region.clone(),
@@ -235,7 +244,6 @@ impl Cloud {
         };
         let mut command = Command::new(self.aws.as_ref().ok_or(CloudError::NoCommand)?);
         command
-            .arg("ec2")
             .args(arguments)
             .args(["--region", &self.region, "--output", "json"])
             .args(["--cli-connect-timeout", "8", "--cli-read-timeout", "20"])

@@ -1,6 +1,7 @@
 //! The operator's commands: arguments in, library called, result printed, exit status out.
 
 pub mod access;
+pub mod audit;
 pub mod cost;
 pub mod nat;
 

@@ -67,7 +67,7 @@ struct RawInstance {
 }
 
 /// The managed resources of a state, and its outputs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct State {
     outputs: HashMap<String, Value>,
     resources: Vec<Resource>,
@@ -147,6 +147,13 @@ impl State {
     /// [`StateError::Missing`].
     pub fn first(&self, kind: &'static str) -> Result<&Resource, StateError> {
         self.of_type(kind).next().ok_or(StateError::Missing(kind))
+    }
+
+    /// Whether it holds a resource of this type and id.
+    #[must_use]
+    pub fn has(&self, kind: &str, id: &str) -> bool {
+        let mut known = self.resources.iter().filter(|r| r.kind == kind);
+        known.any(|resource| resource.optional_text("id") == Some(id))
     }
 
     /// How many resource instances the state holds.

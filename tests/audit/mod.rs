@@ -1,0 +1,240 @@
+//! `drawbridge audit` against the emulator: nothing is found in what Terraform made, each planted thing is, the plan
+//! stays empty meanwhile, and the commands it prints mend it.
+
+mod plant;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Emulator, Outcome, REGION, Stack, repository, run, text};
+
+const ADMIN_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0hGm7dZ1s8dVYhVb1uWq0yq3P2m9c1r5mJ0m7vX3d alice@laptop";
+
+/// Twenty commands of a second or two each, three at a time, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// What is found: class, kind, id.
+type Found = BTreeSet<(String, String, String)>;
+
+/// `aws` of the rehearsal's own Python first, as on a machine where only that is installed.
+fn path(first: &Path) -> String {
+    let own = repository().join(".drawbridge/venv/bin");
+    let rest = std::env::var("PATH").unwrap();
+    format!("{}:{}:{rest}", first.display(), own.display())
+}
+
+/// Runs `drawbridge audit`. `tools` may hold an `aws` of the test's own.
+fn audit(emulator: &Emulator, directory: &Path, tools: &Path, arguments: &[&str]) -> Outcome {
+    let mut command = emulator.command(env!("CARGO_BIN_EXE_drawbridge"));
+    command
+        .arg("audit")
+        .arg("--terraform-dir")
+        .arg(directory)
+        .args(arguments)
+        .env("PATH", path(tools));
+    run(&mut command, LIMIT)
+}
+
+/// Everything on stdout and stderr but the progress lines, as JSON.
+fn report(outcome: &Outcome) -> Value {
+    let start = outcome
+        .text
+        .find("{\n")
+        .unwrap_or_else(|| panic!("no JSON: {}", outcome.text));
+    serde_json::from_str(&outcome.text[start..]).unwrap_or_else(|e| panic!("{e}: {}", outcome.text))
+}
+
+fn found(report: &Value) -> Found {
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings
+        .map(|finding| {
+            let field = |name: &str| text(&finding[name]);
+            (field("class"), field("kind"), field("id"))
+        })
+        .collect()
+}
+
+/// Runs the commands that a report prints, findings side by side, each one's commands in order.
+fn mend(emulator: &Emulator, report: &Value) {
+    std::thread::scope(|threads| {
+        for finding in report["findings"].as_array().unwrap() {
+            threads.spawn(move || {
+                for command in finding["mend"].as_array().unwrap() {
+                    let line = text(command);
+                    assert!(line.starts_with("aws "), "{finding}");
+                    let mut shell = emulator.command("sh");
+                    shell
+                        .args(["-c", &line])
+                        .env("PATH", path(Path::new("/nonexistent")));
+                    run(&mut shell, LIMIT).expect_success(&line);
+                }
+            });
+        }
+    });
+}
+
+/// One applied stack for everything.
+#[test]
+fn what_no_plan_shows_is_found_and_mended() {
+    let emulator = Emulator::start();
+    let stack = Stack::new(&emulator, ADMIN_KEY);
+    let tools = tempfile::tempdir().unwrap();
+    let look = |arguments: &[&str]| audit(&emulator, &stack.path(""), tools.path(), arguments);
+    stack.apply();
+
+    let clean = look(&[]);
+    assert_eq!(clean.code, Some(0), "{}", clean.text);
+    assert!(
+        clean.text.contains("found nothing in Elastic IPs, "),
+        "{}",
+        clean.text
+    );
+
+    let deployment = stack.output("deployment");
+    let planted = plant::everything(&emulator, &deployment);
+    let dirty = look(&["--json"]);
+    let report_of_dirty = report(&dirty);
+    assert_eq!(found(&report_of_dirty), planted, "{report_of_dirty:#}");
+    assert_eq!(
+        (dirty.code, &report_of_dirty["unknown"]),
+        (Some(6), &json!([]))
+    );
+    assert_eq!(stack.plan(), [], "a plan sees none of it");
+    costs_are_those_of_the_table(&report_of_dirty);
+
+    refusals(&emulator, &stack, tools.path());
+    a_look_that_is_denied_is_unknown_and_the_others_are_taken(&emulator, &stack);
+
+    mend(&emulator, &report_of_dirty);
+    let mended = look(&["--json"]);
+    assert_eq!(found(&report(&mended)), Found::new());
+    assert_eq!(mended.code, Some(0), "{}", mended.text);
+
+    plant::take_the_deadline(&emulator, &deployment);
+    let gateway = text(&deployment["nat_gateway"]["id"]);
+    let wanted = Found::from([("drift".into(), "no-deadline".into(), gateway)]);
+    assert_eq!(found(&report(&look(&["--json"]))), wanted);
+
+    // As scripts/destroy.sh does it.
+    stack
+        .terraform(&["state", "rm", "aws_ebs_volume.database"])
+        .expect_success("terraform state rm");
+    stack
+        .terraform(&["destroy", "-auto-approve"])
+        .expect_success("terraform destroy");
+    let unnamed = look(&[]);
+    assert_eq!(unnamed.code, Some(1), "{}", unnamed.text);
+    assert!(
+        unnamed.text.contains("--name and --region"),
+        "{}",
+        unnamed.text
+    );
+
+    let named = ["--name", "drawbridge", "--region", REGION, "--json"];
+    let volume = text(&deployment["database_volume_id"]);
+    let mut wanted = Found::from([("kept".into(), "volume".into(), volume.clone())]);
+    let kept = report(&look(&named));
+    assert_eq!(found(&kept), wanted);
+    assert_eq!(
+        kept["findings"][0]["month_usd_micros"], 912_000,
+        "10 GiB of gp3"
+    );
+    let commands = kept["findings"][0]["mend"].to_string();
+    assert!(
+        commands.contains(&format!("import aws_ebs_volume.database {volume}"))
+            && commands.contains(&format!("delete-volume --volume-id {volume}")),
+        "{commands}"
+    );
+    wanted.extend(plant::after_destroy(&emulator));
+    let left = look(&named);
+    assert_eq!((left.code, found(&report(&left))), (Some(6), wanted));
+}
+
+fn costs_are_those_of_the_table(report: &Value) {
+    let cost = |kind: &str| {
+        let findings = report["findings"].as_array().unwrap().iter();
+        let of_kind = findings.filter(|finding| finding["kind"] == kind);
+        of_kind
+            .map(|finding| finding["month_usd_micros"].clone())
+            .next()
+            .unwrap()
+    };
+    assert_eq!(cost("nat-gateway"), 40_880_000);
+    assert_eq!(cost("elastic-ip"), 3_650_000);
+    assert_eq!(cost("volume"), 7 * 91_200);
+    assert_eq!(cost("snapshot"), 7 * 50_000);
+    assert_eq!(cost("load-balancer"), 17_447_000);
+    assert_eq!(cost("security-group-rule"), Value::Null);
+}
+
+fn refusals(emulator: &Emulator, stack: &Stack<'_>, tools: &Path) {
+    for (arguments, given) in [
+        (["--name", "other"], "other"),
+        (["--region", "us-east-1"], "us-east-1"),
+    ] {
+        let refused = audit(emulator, &stack.path(""), tools, &arguments);
+        assert_eq!(refused.code, Some(1), "{}", refused.text);
+        let wanted = format!("deployment drawbridge in {REGION}, not of {given}");
+        assert!(refused.text.contains(&wanted), "{}", refused.text);
+    }
+    // Where nothing of ours stands, nothing would be found.
+    let elsewhere = Emulator::start();
+    let refused = audit(&elsewhere, &stack.path(""), tools, &[]);
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("does not exist in ap-south-1"),
+        "{}",
+        refused.text
+    );
+}
+
+fn a_look_that_is_denied_is_unknown_and_the_others_are_taken(
+    emulator: &Emulator,
+    stack: &Stack<'_>,
+) {
+    let real = Command::new("sh")
+        .args(["-c", "command -v aws"])
+        .env("PATH", path(Path::new("/nonexistent")))
+        .output()
+        .unwrap();
+    let real = String::from_utf8(real.stdout).unwrap();
+    let tools = tempfile::tempdir().unwrap();
+    let file = tools.path().join("aws");
+    let script = format!(
+        "#!/bin/sh\ncase \"$1 $2\" in 'iam list-roles') echo 'An error occurred (AccessDenied) when calling the ListRoles operation: \u{1b}[31mno' >&2; exit 254;; esac\nexec {} \"$@\"\n",
+        real.trim()
+    );
+    fs::write(&file, script).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    let outcome = audit(emulator, &stack.path(""), tools.path(), &[]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+    assert!(
+        outcome.text.contains(
+            "unknown   IAM roles: cannot list the IAM roles in ap-south-1: not allowed: "
+        ),
+        "{}",
+        outcome.text
+    );
+    assert!(
+        !outcome.text.contains('\u{1b}'),
+        "remote text is escaped: {}",
+        outcome.text
+    );
+    assert!(
+        outcome.text.contains("drift     security-group-rule sgr-"),
+        "{}",
+        outcome.text
+    );
+    assert!(
+        !outcome.text.contains("role drawbridge-old"),
+        "{}",
+        outcome.text
+    );
+}
