@@ -1,5 +1,6 @@
 //! `terraform/` against the emulator: what it makes, that it stays as it is, that it leaves nothing.
 
+mod blog_post;
 mod emulator;
 mod made;
 mod plans;
@@ -81,7 +82,7 @@ fn a_stack_lives_from_apply_to_destroy() {
 fn terraform_files_are_formatted_and_valid() {
     let mut fmt = Command::new("terraform");
     fmt.args(["fmt", "-check", "-recursive", "-diff"])
-        .arg(repository().join("terraform"));
+        .args(["terraform", "tests/terraform"].map(|folder| repository().join(folder)));
     run(&mut fmt, Duration::from_secs(60)).expect_success("terraform fmt -check");
     let emulator = Emulator::start();
     Stack::new(&emulator, ADMIN_KEY)

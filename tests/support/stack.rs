@@ -1,14 +1,15 @@
 //! A copy of `terraform/`, and a terraform that applies it to the emulator.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drawbridge::terraform::{CliConfig, cli_config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Emulator, Outcome, copy_terraform, run, text};
+use super::{Emulator, Outcome, copy_terraform, repository, run, text};
 
 /// A copy of `terraform/` with a state of its own.
 pub struct Stack<'a> {
@@ -36,10 +37,27 @@ impl<'a> Stack<'a> {
             &json!({"admin_cidrs": ["203.0.113.0/24"], "admin_ssh_keys": {"alice": admin_key}})
                 .to_string(),
         );
+        stack.init();
         stack
-            .terraform(&["init", "-lockfile=readonly"])
+    }
+
+    /// Another configuration than `terraform/`: copies of these files, with these variables and the committed lock.
+    pub fn of(emulator: &'a Emulator, files: &[&Path], variables: &Value) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let lock = Path::new("terraform/.terraform.lock.hcl");
+        for file in files.iter().chain([&lock]) {
+            let name = file.file_name().expect("a file's name");
+            fs::copy(repository().join(file), folder.path().join(name)).expect("a copy");
+        }
+        let stack = Self { emulator, folder };
+        stack.write("test.auto.tfvars.json", &variables.to_string());
+        stack.init();
+        stack
+    }
+
+    fn init(&self) {
+        self.terraform(&["init", "-lockfile=readonly"])
             .expect_success("terraform init with the committed lock");
-        stack
     }
 
     /// The file `name` of this copy.
@@ -55,11 +73,10 @@ impl<'a> Stack<'a> {
     /// Runs terraform here: at most ten minutes, twice the slowest apply seen on a busy machine with two cores.
     pub fn terraform(&self, arguments: &[&str]) -> Outcome {
         let mut command = self.emulator.command("terraform");
-        let (subcommand, rest) = arguments.split_first().expect("a subcommand");
         command
             .arg(format!("-chdir={}", self.folder.path().display()))
-            .args([subcommand, "-no-color"])
-            .args(rest);
+            .args(arguments)
+            .arg("-no-color");
         command
             .env("TF_IN_AUTOMATION", "1")
             .env("TF_INPUT", "0")
@@ -122,6 +139,15 @@ impl<'a> Stack<'a> {
             planned.text
         );
         changes
+    }
+
+    /// The addresses of what the state holds, data sources left out.
+    pub fn resources(&self) -> BTreeSet<String> {
+        let listed = self
+            .terraform(&["state", "list"])
+            .expect_success("terraform state list");
+        let addresses = listed.lines().filter(|line| !line.starts_with("data."));
+        addresses.map(ToOwned::to_owned).collect()
     }
 
     /// One output of the applied stack.
