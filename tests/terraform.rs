@@ -1,6 +1,7 @@
 //! `terraform/` against the emulator: what it makes, that it stays as it is, that it leaves nothing.
 
 mod blog_post;
+mod deployer;
 mod emulator;
 mod made;
 mod plans;

@@ -10,6 +10,7 @@ difference. The rehearsal builds its network from Terraform's state, so an addre
 can be routed: inside its subnet, and nobody else's.
 """
 
+import base64
 import functools
 import ipaddress
 import itertools
@@ -219,6 +220,28 @@ def any_certificate_will_do() -> None:
     models.ELBv2Backend._certificate_exists = lambda self, certificate_arn: True
 
 
+def user_data_can_change() -> None:
+    """Takes the new user data of an instance that is there, as when an administrator's key is added.
+
+    On that way moto decodes it, and then refuses it because it is not base64 any more.
+    """
+    from moto.ec2.responses import instances
+
+    parse = instances.parse_user_data
+    instances.parse_user_data = lambda data: parse(base64.b64encode(data).decode() if isinstance(data, bytes) else data)
+
+
+def signatures_are_not_checked() -> None:
+    """Believes every caller who they are, once it is asked to enforce IAM policies (POST /moto-api/reset-auth).
+
+    Otherwise it believes everybody anyway. moto calculates some valid signatures differently, those to
+    EventBridge Scheduler among them.
+    """
+    from moto.iam.access_control import IAMRequestBase
+
+    IAMRequestBase.check_signature = lambda self: None
+
+
 def main() -> None:
     """Fills the gaps and hands over to moto's server, which returns on SIGTERM or SIGINT."""
     if problem := moto_is_usable():
@@ -233,6 +256,8 @@ def main() -> None:
     deleted_nat_gateways_let_go()
     images_keep_what_was_registered()
     any_certificate_will_do()
+    user_data_can_change()
+    signatures_are_not_checked()
     from moto.server import main as serve
 
     serve(sys.argv[1:])

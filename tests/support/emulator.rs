@@ -1,6 +1,7 @@
 //! The AWS emulator of the rehearsal, one per test.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Outcome, Proxy, REGION, Running, eventually, free_port, repository, run, without_cloud_settings,
+    Outcome, Proxy, REGION, Running, eventually, free_port, repository, run, text,
+    without_cloud_settings,
 };
 
 /// Calls one operation of an AWS service and prints the answer as JSON. moto brings boto3 along, so
@@ -25,11 +27,14 @@ print(json.dumps(answer, default=str))
 ";
 
 /// Our AWS emulator on a port of its own, ended when the last way to it is dropped.
+#[derive(Clone)]
 pub struct Emulator {
     _process: Arc<Running>,
     python: PathBuf,
     port: u16,
     folder: Arc<TempDir>,
+    /// Key id and secret. Any will do until policies are enforced.
+    credentials: [String; 2],
 }
 
 impl Emulator {
@@ -66,17 +71,53 @@ impl Emulator {
             python,
             port,
             folder: Arc::new(folder),
+            credentials: ["testing".to_owned(), "testing".to_owned()],
         }
     }
 
     /// The same emulator, by way of `proxy`.
     pub fn through(&self, proxy: &Proxy) -> Self {
         Self {
-            _process: Arc::clone(&self._process),
-            python: self.python.clone(),
             port: proxy.port(),
-            folder: Arc::clone(&self.folder),
+            ..self.clone()
         }
+    }
+
+    /// The same emulator for a new IAM user, who may do what this policy document says.
+    pub fn user(&self, name: &str, policy: &Value) -> Self {
+        self.aws("iam", "create_user", json!({"UserName": name}));
+        self.allow(name, policy);
+        let made = self.aws("iam", "create_access_key", json!({"UserName": name}));
+        let key = &made["AccessKey"];
+        Self {
+            credentials: [text(&key["AccessKeyId"]), text(&key["SecretAccessKey"])],
+            ..self.clone()
+        }
+    }
+
+    /// Gives the IAM user another policy.
+    pub fn allow(&self, name: &str, policy: &Value) {
+        self.aws(
+            "iam",
+            "put_user_policy",
+            json!({"UserName": name, "PolicyName": "all", "PolicyDocument": policy.to_string()}),
+        );
+    }
+
+    /// From now on a call needs the credentials of an IAM user whose policy allows its action. The emulator looks at
+    /// neither resources nor conditions.
+    pub fn enforce_policies(&self) {
+        let mut server = TcpStream::connect(("127.0.0.1", self.port)).expect("the emulator");
+        let type_and_length = "Content-Type: application/octet-stream\r\nContent-Length: 1";
+        let end = "Host: test\r\nConnection: close\r\n\r\n0";
+        write!(
+            server,
+            "POST /moto-api/reset-auth HTTP/1.1\r\n{type_and_length}\r\n{end}"
+        )
+        .expect("a request");
+        let mut answer = String::new();
+        server.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.contains(" 200 "), "{answer}");
     }
 
     /// Where it listens on 127.0.0.1, or the proxy before it.
@@ -93,8 +134,8 @@ impl Emulator {
                 "AWS_ENDPOINT_URL",
                 format!("http://127.0.0.1:{}", self.port),
             )
-            .env("AWS_ACCESS_KEY_ID", "testing")
-            .env("AWS_SECRET_ACCESS_KEY", "testing")
+            .env("AWS_ACCESS_KEY_ID", &self.credentials[0])
+            .env("AWS_SECRET_ACCESS_KEY", &self.credentials[1])
             .env("AWS_REGION", REGION)
             .env("AWS_DEFAULT_REGION", REGION)
             .env("NO_PROXY", "127.0.0.1");

@@ -4,6 +4,7 @@ mod emulator;
 mod ports;
 pub mod postgres;
 mod proxy;
+mod ready;
 pub mod server;
 mod stack;
 
@@ -20,16 +21,19 @@ use serde_json::Value;
 pub use emulator::Emulator;
 pub use ports::free_port;
 pub use proxy::Proxy;
+pub use ready::always_ready;
 pub use stack::Stack;
 
 /// The region everything is pretended in: the default of `terraform/`.
 pub const REGION: &str = "ap-south-1";
 
-/// What a command said, on both streams together, and how it ended.
+/// What a command said and how it ended.
 pub struct Outcome {
     /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// What it printed to stdout.
+    pub stdout: String,
+    /// What it printed, stdout first and then stderr.
     pub text: String,
 }
 
@@ -43,10 +47,10 @@ impl Outcome {
             .join(" ")
     }
 
-    /// The text, if the command ended with 0; fails the test with it otherwise.
+    /// What went to stdout, if the command ended with 0; fails the test with the text otherwise.
     pub fn expect_success(self, what: &str) -> String {
         assert_eq!(self.code, Some(0), "{what} failed:\n{}", self.text);
-        self.text
+        self.stdout
     }
 }
 
@@ -71,14 +75,13 @@ pub fn eventually<T>(
 
 /// Runs `command` for at most `limit`; one that takes longer is killed and fails the test.
 pub fn run(command: &mut Command, limit: Duration) -> Outcome {
-    let mut output = tempfile::tempfile().expect("a temporary file");
-    let stream = || Stdio::from(output.try_clone().expect("the output file, once more"));
-    let (out, err) = (stream(), stream());
+    let [mut out, mut err] = [(); 2].map(|()| tempfile::tempfile().expect("a temporary file"));
+    let stream = |file: &File| Stdio::from(file.try_clone().expect("the file, once more"));
     let mut child = Running(
         command
             .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
+            .stdout(stream(&out))
+            .stderr(stream(&err))
             .spawn()
             .unwrap_or_else(|e| panic!("{command:?}: {e}")),
     );
@@ -89,9 +92,11 @@ pub fn run(command: &mut Command, limit: Duration) -> Outcome {
             .expect("the child's status")
             .ok_or_else(|| "still running".to_owned())
     });
+    let stdout = read_again(&mut out);
     Outcome {
         code: status.code(),
-        text: read_again(&mut output),
+        text: format!("{stdout}{}", read_again(&mut err)),
+        stdout,
     }
 }
 

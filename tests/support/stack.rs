@@ -1,15 +1,20 @@
 //! A copy of `terraform/`, and a terraform that applies it to the emulator.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use drawbridge::terraform::{CliConfig, cli_config};
+use drawbridge::terraform::{CliConfig, DIRECTORY_VARIABLE, cli_config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Emulator, Outcome, copy_terraform, repository, run, text};
+
+/// Twice the slowest apply seen on a busy machine with two cores.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// A copy of `terraform/` with a state of its own.
 pub struct Stack<'a> {
@@ -70,13 +75,58 @@ impl<'a> Stack<'a> {
         fs::write(self.path(name), text).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 
-    /// Runs terraform here: at most ten minutes, twice the slowest apply seen on a busy machine with two cores.
+    /// A program of this repository, at home in this copy: `drawbridge` or a script.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.emulator.command(program);
+        // The `aws` command that scripts/rehearse installs, beside moto.
+        let tools = repository().join(".drawbridge/venv/bin");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(tools).chain(std::env::split_paths(&path));
+        command
+            .env("PATH", std::env::join_paths(path).expect("a PATH"))
+            .env(DIRECTORY_VARIABLE, self.folder.path())
+            .env("DRAWBRIDGE_BIN", env!("CARGO_BIN_EXE_drawbridge"));
+        self.terraform_environment(&mut command);
+        command
+    }
+
+    /// Runs `drawbridge` with these arguments: at most ten minutes, as terraform.
+    pub fn drawbridge(&self, arguments: &[&str]) -> Outcome {
+        let mut command = self.command(env!("CARGO_BIN_EXE_drawbridge"));
+        run(command.args(arguments), LIMIT)
+    }
+
+    /// Has both private hosts report a complete bootstrap, `as_hosts`: with rights that an operator may not have.
+    pub fn complete(&self, as_hosts: &Emulator) {
+        let deployment = self.output("deployment");
+        let name = text(&deployment["name"]);
+        for host in ["backend", "database"] {
+            let report = json!({
+                "instance_id": deployment[host]["instance_id"], "image_id": deployment[host]["image_id"],
+                "role": host, "step": "complete", "error": null, "started_at": "2026-11-20T10:00:00Z",
+                "updated_at": "2026-11-20T10:01:00Z", "finished_at": "2026-11-20T10:01:00Z",
+            });
+            let name = format!("/{name}/hosts/{host}/bootstrap");
+            as_hosts.aws(
+                "ssm",
+                "put_parameter",
+                json!({"Name": name, "Value": report.to_string(), "Overwrite": true}),
+            );
+        }
+    }
+
+    /// Runs terraform here.
     pub fn terraform(&self, arguments: &[&str]) -> Outcome {
         let mut command = self.emulator.command("terraform");
         command
             .arg(format!("-chdir={}", self.folder.path().display()))
             .args(arguments)
             .arg("-no-color");
+        self.terraform_environment(&mut command);
+        run(&mut command, LIMIT)
+    }
+
+    fn terraform_environment(&self, command: &mut Command) {
         command
             .env("TF_IN_AUTOMATION", "1")
             .env("TF_INPUT", "0")
@@ -94,13 +144,22 @@ impl<'a> Stack<'a> {
             }
             CliConfig::Remove => {}
         }
-        run(&mut command, Duration::from_secs(600))
     }
 
     /// Applies this copy as it stands.
     pub fn apply(&self) {
         self.terraform(&["apply", "-auto-approve"])
             .expect_success("terraform apply");
+    }
+
+    /// Destroys everything, the database's volume included.
+    pub fn destroy(&self) {
+        self.write(
+            "release_override.tf",
+            "resource \"aws_ebs_volume\" \"database\" {\n  lifecycle {\n    prevent_destroy = false\n  }\n}\n",
+        );
+        self.terraform(&["destroy", "-auto-approve"])
+            .expect_success("terraform destroy");
     }
 
     /// What terraform would change: `("delete", "aws_eip.nat[0]")`, in the order of addresses.
