@@ -3,6 +3,7 @@
 mod blog_post;
 mod deployer;
 mod emulator;
+mod lifecycle;
 mod made;
 mod plans;
 mod refusals;
@@ -55,6 +56,7 @@ fn a_stack_lives_from_apply_to_destroy() {
         "what the hosts write is theirs: terraform does not want it back"
     );
     window::window_closes_and_opens(&emulator, &stack);
+    window::a_lease_sets_the_deadline_and_nothing_else(&emulator, &stack);
     for document in stack.state() {
         assert_eq!(secrets_in(&document), Vec::<String>::new());
     }
@@ -68,9 +70,7 @@ fn a_stack_lives_from_apply_to_destroy() {
         "the planted one is found"
     );
 
-    stack
-        .terraform(&["destroy", "-auto-approve"])
-        .expect_success("terraform destroy");
+    stack.destroy();
     assert_eq!(leftovers(&emulator), Vec::<String>::new());
     assert!(
         !emulator.log().contains("emulator: cannot do"),
@@ -114,9 +114,10 @@ fn leftovers(emulator: &Emulator) -> Vec<String> {
         (
             "ec2",
             "describe_internet_gateways",
-            json!({"Filters": [{"Name": "tag:Deployment", "Values": ["drawbridge"]}]}),
+            json!({"Filters": [{"Name": "tag-key", "Values": ["Deployment"]}]}),
             "InternetGateways",
         ),
+        ("ec2", "describe_flow_logs", json!({}), "FlowLogs"),
         (
             "elbv2",
             "describe_load_balancers",
@@ -135,9 +136,10 @@ fn leftovers(emulator: &Emulator) -> Vec<String> {
         (
             "ssm",
             "describe_parameters",
-            json!({"Filters": [{"Key": "Name", "Values": ["/drawbridge"]}]}),
+            json!({"ParameterFilters": [{"Key": "Name", "Option": "BeginsWith", "Values": ["/drawbridge"]}]}),
             "Parameters",
         ),
+        ("logs", "describe_log_groups", json!({}), "logGroups"),
     ];
     questions
         .into_iter()

@@ -152,14 +152,16 @@ impl<'a> Stack<'a> {
             .expect_success("terraform apply");
     }
 
+    /// Runs a script of `scripts/`: at most ten minutes, as terraform.
+    pub fn script(&self, name: &str, arguments: &[&str]) -> Outcome {
+        let mut command = self.command(repository().join("scripts").join(name));
+        run(command.args(arguments), LIMIT)
+    }
+
     /// Destroys everything, the database's volume included.
     pub fn destroy(&self) {
-        self.write(
-            "release_override.tf",
-            "resource \"aws_ebs_volume\" \"database\" {\n  lifecycle {\n    prevent_destroy = false\n  }\n}\n",
-        );
-        self.terraform(&["destroy", "-auto-approve"])
-            .expect_success("terraform destroy");
+        self.script("destroy.sh", &["--release-volume", "-auto-approve"])
+            .expect_success("scripts/destroy.sh");
     }
 
     /// What terraform would change: `("delete", "aws_eip.nat[0]")`, in the order of addresses.
