@@ -3,6 +3,7 @@
 mod blog_post;
 mod deployer;
 mod emulator;
+mod features;
 mod lifecycle;
 mod made;
 mod plans;

@@ -51,3 +51,24 @@ fn elastic_ips_are_distinct_and_a_released_one_does_not_come_back_at_once() {
         "{addresses:?}"
     );
 }
+
+#[test]
+fn a_registered_image_keeps_its_architecture_and_tags() {
+    let emulator = Emulator::start();
+    let tags = json!([{"Key": "Role", "Value": "backend"}]);
+    let image = emulator.aws(
+        "ec2",
+        "register_image",
+        json!({"Name": "arm", "Architecture": "arm64", "RootDeviceName": "/dev/xvda",
+            "TagSpecifications": [{"ResourceType": "image", "Tags": tags}]}),
+    );
+    let of = |architecture: &str| {
+        let filters = json!({"Owners": ["self"], "Filters": [
+            {"Name": "image-id", "Values": [image["ImageId"]]},
+            {"Name": "architecture", "Values": [architecture]},
+        ]});
+        emulator.aws("ec2", "describe_images", filters)["Images"].clone()
+    };
+    assert_eq!(of("arm64")[0]["Tags"], tags);
+    assert_eq!(of("x86_64"), json!([]));
+}

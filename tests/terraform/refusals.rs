@@ -10,7 +10,7 @@ use crate::support::{Emulator, Outcome, Stack};
 
 /// Every refusal says what is wrong; each of these would otherwise be applied or fail unreadably.
 #[test]
-fn input_that_would_do_harm_is_refused_and_named() {
+fn flows_that_would_do_harm_are_refused_and_named() {
     let emulator = Emulator::start();
     let stack = Stack::new(&emulator, ADMIN_KEY);
     let flows = fs::read_to_string(stack.path("flows.json")).expect("flows.json");
@@ -49,6 +49,29 @@ fn input_that_would_do_harm_is_refused_and_named() {
             with_flow(r#"{"from": "bastion", "to": "backend", "port": 80, "why": "<b>"}"#),
             r#"change "<b>""#,
         ),
+        (
+            with_flow(
+                r#"{"from": "internet", "to": "bastion", "port": 443, "why": "x", "needs": "tls"}"#,
+            ),
+            r#"needs is "certificate" (the flow exists only with certificate_arn), not "tls""#,
+        ),
+        (
+            with_flow(
+                r#"{"from": "internet", "to": "load_balancer", "port": 443, "why": "twice"}"#,
+            ),
+            "listed more than once: internet-to-load_balancer-443",
+        ),
+        (
+            with_flow(r#"{"from": "load_balancer", "to": "backend", "port": 9000, "why": "x"}"#),
+            "there must be exactly one such flow",
+        ),
+        (
+            flows.replace(
+                r#""to": "backend", "port": 8000"#,
+                r#""to": "database", "port": 8000"#,
+            ),
+            "there must be exactly one such flow",
+        ),
         (flows.replace(']', ""), "flows.json"),
     ];
     for (file, named) in flow_files {
@@ -60,8 +83,13 @@ fn input_that_would_do_harm_is_refused_and_named() {
             "one clear text, not several: {said}"
         );
     }
-    stack.write("flows.json", &flows);
+}
 
+/// What each text says; that every rule refuses is tried in `terraform/tests/`.
+#[test]
+fn variables_that_would_do_harm_are_refused_and_named() {
+    let emulator = Emulator::start();
+    let stack = Stack::new(&emulator, ADMIN_KEY);
     let private_key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
     let variables = [
         (
@@ -93,6 +121,25 @@ fn input_that_would_do_harm_is_refused_and_named() {
             "nat_gateway_max_hours must be a whole number",
         ),
         (
+            json!({"subnet_cidrs": {"management": "10.20.1.0/24", "backend": "10.20.2.0/24",
+                "database": "10.20.2.128/25", "edge": "10.20.4.0/24"}}),
+            "must not overlap: backend 10.20.2.0/24, database 10.20.2.128/25,",
+        ),
+        (
+            json!({"certificate_arn":
+                "arn:aws:acm:us-east-1:123456789012:certificate/12345678-90ab-cdef-1234-567890abcdef",
+                "domain": "api.example.org"}),
+            "request one in ap-south-1",
+        ),
+        (
+            json!({"domain": "api.example.org"}),
+            "give both for HTTPS, or neither",
+        ),
+        (
+            json!({"instance_types": {"bastion": "t3.micro", "backend": "t4g.small", "database": "t3.micro"}}),
+            "is x86_64: choose a type such as t3.micro, or publish an image for that processor",
+        ),
+        (
             json!({"images": {"bastion": "ami-1", "backend": "", "database": ""}}),
             "images.auto.tfvars.json",
         ),
@@ -106,6 +153,14 @@ fn input_that_would_do_harm_is_refused_and_named() {
     let positions = [
         (r#"{"nat_gateway": tru"#, "nat.auto.tfvars.json"),
         (r#"{"nat_gateway": "perhaps"}"#, "a bool is required"),
+        (
+            r#"{"nat_gateway": true, "nat_gateway_until": "2001-01-01T00:00:00Z"}"#,
+            "Close the window with scripts/destroy-nat.sh, or open it anew",
+        ),
+        (
+            r#"{"nat_gateway": false, "nat_gateway_until": "in half an hour"}"#,
+            "nat_gateway_until must be a time in UTC to the second",
+        ),
         (
             r#"{"nat_gatway": true}"#,
             r#"variable "nat_gateway" is not set"#,
