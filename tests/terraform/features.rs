@@ -1,5 +1,7 @@
 //! What is off by default, against the emulator: TLS, the flow log, leases, and what a plan says right after each.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
 use super::{ADMIN_KEY, made, rows};
@@ -151,4 +153,34 @@ fn a_lease_replaces_the_schedule_alone(emulator: &Emulator, stack: &Stack, deplo
         let all = emulator.aws("scheduler", "list_schedules", json!({}));
         assert_eq!(rows(&all, "Schedules").len(), 1, "{all}");
     }
+}
+
+/// With names that are as close to each other as names can be: one is the other and a host.
+#[test]
+fn two_deployments_share_an_account_and_a_region() {
+    let emulator = Emulator::start();
+    let stacks = ["drawbridge", "drawbridge-backend"].map(|name| {
+        let stack = Stack::new(&emulator, ADMIN_KEY);
+        let settings = json!({"name": name, "flow_log_retention_days": 1});
+        stack.write("name.auto.tfvars.json", &settings.to_string());
+        stack
+    });
+    thread::scope(|scope| {
+        for stack in &stacks {
+            scope.spawn(|| stack.apply());
+        }
+    });
+    let [first, second] = &stacks;
+    first.write("nat.auto.tfvars.json", r#"{"nat_gateway": false}"#);
+    first.apply();
+    assert_eq!(first.plan(), []);
+    assert_eq!(
+        second.plan(),
+        [],
+        "closing the first window changed the second deployment"
+    );
+    let [one, other] = [first, second].map(|stack| stack.output("deployment"));
+    assert_eq!(one["nat_gateway"], Value::Null);
+    assert!(other["nat_gateway"]["id"].is_string());
+    assert_ne!(one["vpc_id"], other["vpc_id"]);
 }
