@@ -232,7 +232,11 @@ impl StatusArgs {
         print(&if self.json {
             json(&status)?
         } else {
-            status.text().lines().map(|line| escape(line) + "\n").collect()
+            status
+                .text()
+                .lines()
+                .map(|line| escape(line) + "\n")
+                .collect()
         });
         Ok(Exit::Done as u8)
     }
@@ -305,7 +309,9 @@ impl OpenArgs {
         if let Some(mut file) = file {
             let written = file.write_all(json(&report)?.as_bytes());
             if let Err(error) = written {
-                progress.say_always(&format!("drawbridge: the report could not be written: {error}"));
+                progress.say_always(&format!(
+                    "drawbridge: the report could not be written: {error}"
+                ));
             }
         }
         Ok(report.status())
@@ -347,15 +353,10 @@ fn open_text(report: &open::Report) -> String {
         lines.push(failure.clone());
     }
     if !report.is_closed() {
-        let unproven = report.close.as_ref().map(|close| close.outcome) == Some(Outcome::Unproven);
-        lines.push(if unproven {
-            "`drawbridge nat status` shows what stands".to_owned()
-        } else {
-            format!(
-                "THE WINDOW MAY STILL BE OPEN: run `drawbridge nat close`; if nobody does, AWS deletes the gateway at {}",
-                instant_text(report.lease_until)
-            )
-        });
+        lines.push(format!(
+            "THE WINDOW MAY STILL BE OPEN: run `drawbridge nat close`; if nobody does, AWS deletes the gateway at {}",
+            instant_text(report.lease_until)
+        ));
     }
     lines.join("\n")
 }

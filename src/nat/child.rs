@@ -76,7 +76,9 @@ fn as_shells_do(status: ExitStatus) -> u8 {
     let signal = status.signal().map(|signal| 128 + signal);
     let status = status.code().or(signal);
     // Both fit: statuses are a byte, signals end at 64.
-    status.and_then(|status| u8::try_from(status).ok()).unwrap_or(NOT_RUNNABLE)
+    status
+        .and_then(|status| u8::try_from(status).ok())
+        .unwrap_or(NOT_RUNNABLE)
 }
 
 // The child may have ended in between; then there is nobody left to tell.
@@ -119,7 +121,11 @@ mod tests {
         let ended = sh("exec sleep 30", Duration::from_millis(300)).await;
         assert_eq!(ended.status, 143);
         assert_eq!(ended.said.as_deref(), Some("the time was over"));
-        let ended = sh("trap 'exit 5' TERM; while :; do sleep 0.1; done", Duration::from_millis(500)).await;
+        let ended = sh(
+            "trap 'exit 5' TERM; while :; do sleep 0.1; done",
+            Duration::from_millis(500),
+        )
+        .await;
         assert_eq!(ended.status, 5);
     }
 }

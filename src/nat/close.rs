@@ -286,8 +286,10 @@ impl Closing<'_> {
         let waiting = match waited {
             Ok(waiting) => waiting,
             Err(error) if must => {
-                self.progress
-                    .say(&format!("closing without the hosts' word: {}", chain(&error)));
+                self.progress.say(&format!(
+                    "closing without the hosts' word: {}",
+                    chain(&error)
+                ));
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),

@@ -84,10 +84,15 @@ impl Resolver for Direct {
         if uri.host().is_none() || uri.host() != self.domain.as_deref() {
             return self.usual.resolve(uri, config, timeout);
         }
-        let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let port = uri
+            .port()
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
         let scheme = uri.scheme_str().unwrap_or("https");
         let direct = format!("{scheme}://{}{port}/", self.dns_name);
-        let direct: Uri = direct.parse().map_err(|error: ureq::http::uri::InvalidUri| ureq::Error::Http(error.into()))?;
+        let direct: Uri = direct
+            .parse()
+            .map_err(|error: ureq::http::uri::InvalidUri| ureq::Error::Http(error.into()))?;
         self.usual.resolve(&direct, config, timeout)
     }
 }
@@ -124,7 +129,10 @@ mod tests {
             let seen = Door::of(&load_balancer, None).ask().await;
             let head = head.join().unwrap();
             assert!(head.starts_with("get /health "), "{head}");
-            assert!(head.contains(&format!("host: api.invalid:{port}")), "{head}");
+            assert!(
+                head.contains(&format!("host: api.invalid:{port}")),
+                "{head}"
+            );
             assert_eq!(seen.is_ok(), status == "200 OK");
             let end = format!("/health answers {}", &status[..3]);
             assert!(seen.unwrap_or_else(|seen| seen).ends_with(&end));

@@ -51,9 +51,7 @@ impl From<TerraformError> for NatError {
             let trouble = Trouble::of_text(message);
             let is_clear = matches!(
                 trouble,
-                Trouble::NoCredentials
-                    | Trouble::ExpiredCredentials
-                    | Trouble::RejectedCredentials
+                Trouble::NoCredentials | Trouble::ExpiredCredentials | Trouble::RejectedCredentials
             );
             if is_clear {
                 return Self::StateAccess { trouble };

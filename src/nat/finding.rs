@@ -130,23 +130,35 @@ fn standing(
     add: &mut impl FnMut(&'static str, String, &str),
 ) {
     let known = &seen.in_state;
-    let others: Vec<_> = seen.standing().skip(1).map(|gateway| gateway.id.clone()).collect();
+    let others: Vec<_> = seen
+        .standing()
+        .skip(1)
+        .map(|gateway| gateway.id.clone())
+        .collect();
     if !others.is_empty() {
         add(
             "more-gateways",
-            format!("{} stand beside {gateway} with the window's tag, and each costs; closing removes one after the other", others.join(", ")),
+            format!(
+                "{} stand beside {gateway} with the window's tag, and each costs; closing removes one after the other",
+                others.join(", ")
+            ),
             CLOSE_WAITING,
         );
     }
     match seen.position {
         Position::Closed => add(
             "file-closed",
-            format!("the file says closed, but {gateway} stands: a close was interrupted, or the file was written by hand. The next plain apply closes the window without asking the hosts"),
+            format!(
+                "the file says closed, but {gateway} stands: a close was interrupted, or the file was written by hand. The next plain apply closes the window without asking the hosts"
+            ),
             CLOSE_WAITING,
         ),
         Position::Leased { until } if until <= now => add(
             "lease-ended",
-            format!("the lease in the file ended at {}: until the window is closed, terraform refuses every plain apply", instant_text(until)),
+            format!(
+                "the lease in the file ended at {}: until the window is closed, terraform refuses every plain apply",
+                instant_text(until)
+            ),
             CLOSE,
         ),
         Position::Leased { .. } | Position::Open => {}
@@ -157,13 +169,25 @@ fn standing(
     match &seen.route {
         Ok(None) if works => add(
             "no-route",
-            "the private subnets have no route to the internet, so the gateway serves nobody".to_owned(),
-            if known.route.is_some() && seen.position.is_open() { APPLY } else { CLOSE },
+            "the private subnets have no route to the internet, so the gateway serves nobody"
+                .to_owned(),
+            if known.route.is_some() && seen.position.is_open() {
+                APPLY
+            } else {
+                CLOSE
+            },
         ),
         Ok(Some(route)) if works && route.target != gateway => add(
             "other-route",
-            format!("the private subnets' route leads to {}, not to {gateway}", route.target),
-            if seen.position.is_open() { APPLY } else { CLOSE },
+            format!(
+                "the private subnets' route leads to {}, not to {gateway}",
+                route.target
+            ),
+            if seen.position.is_open() {
+                APPLY
+            } else {
+                CLOSE
+            },
         ),
         Ok(_) | Err(_) => {}
     }
@@ -182,7 +206,10 @@ fn deadline(
         (Err(_), _) => {}
         (Ok(Some(schedule)), _) if !schedule.is_enabled => add(
             "deadline-disabled",
-            format!("the deadline is switched off (schedule {}): {nobody}", schedule.name),
+            format!(
+                "the deadline is switched off (schedule {}): {nobody}",
+                schedule.name
+            ),
             CLOSE_WAITING,
         ),
         (Ok(Some(schedule)), _) if schedule.at + OVERDUE <= now => add(
@@ -216,7 +243,9 @@ fn deadline(
         ),
         (Ok(None), None) => add(
             "no-deadline",
-            format!("{gateway} stands without a deadline (nat_gateway_max_hours is 0, or an apply was interrupted): {nobody}"),
+            format!(
+                "{gateway} stands without a deadline (nat_gateway_max_hours is 0, or an apply was interrupted): {nobody}"
+            ),
             CLOSE_WAITING,
         ),
     }

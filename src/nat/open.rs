@@ -113,8 +113,7 @@ impl Report {
     /// Whether the cloud says that nothing stands any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        let outcome = self.close.as_ref().map(|close| close.outcome);
-        matches!(outcome, Some(Outcome::Closed | Outcome::AlreadyClosed))
+        self.close.as_ref().is_some_and(report::Report::is_gone)
     }
 
     /// The command's own status; where it has none, or 0, what opening and closing came to.
@@ -128,11 +127,19 @@ impl Report {
             return status;
         }
         if self.failure.is_some() {
-            let exit = if self.was_interrupted { Exit::Interrupted } else { Exit::Failed };
+            let exit = if self.was_interrupted {
+                Exit::Interrupted
+            } else {
+                Exit::Failed
+            };
             return exit as u8;
         }
-        let of_close = self.close.as_ref().map(|close| close.outcome.exit());
-        of_close.unwrap_or(Exit::Failed) as u8
+        let exit = match &self.close {
+            Some(close) => close.outcome.exit(),
+            None if self.was_interrupted => Exit::Interrupted,
+            None => Exit::Failed,
+        };
+        exit as u8
     }
 }
 
@@ -152,7 +159,9 @@ pub fn find_command(words: &[String]) -> Result<(), String> {
     if is_there {
         Ok(())
     } else {
-        Err(format!("there is no command `{program}`; the window was not opened"))
+        Err(format!(
+            "there is no command `{program}`; the window was not opened"
+        ))
     }
 }
 
@@ -215,9 +224,13 @@ pub async fn open(
         }
     }
     let progress = progress.again();
-    match opening.close(end, &progress).await {
+    let interrupt = interrupt.from_now();
+    match opening.close(end, &progress, &interrupt).await {
         Ok(closed) => report.close = Some(closed),
-        Err(error) => report.close_failure = Some(chain(&error)),
+        Err(error) => {
+            report.was_interrupted |= interrupt.count() > 1;
+            report.close_failure = Some(chain(&error));
+        }
     }
     Ok(report)
 }
@@ -329,7 +342,10 @@ impl<'a> Opening<'a> {
                 Some(route) if route.target == gateway.id && !route.is_blackhole => {
                     Ok(gateway.id.clone())
                 }
-                Some(route) => Err(format!("the private subnets' route leads to {}", route.target)),
+                Some(route) => Err(format!(
+                    "the private subnets' route leads to {}",
+                    route.target
+                )),
             }
         };
         until(ROUTE_LIMIT, EVERY, self.interrupt, look)
@@ -343,7 +359,8 @@ impl<'a> Opening<'a> {
             self.watch(end).await;
             return None;
         }
-        self.progress.say(&format!("open; running {}", self.options.command.join(" ")));
+        self.progress
+            .say(&format!("open; running {}", self.options.command.join(" ")));
         // The terminal is the command's now.
         self.progress.clear();
         let ended = child::run(&self.options.command, end, self.interrupt).await;
@@ -360,10 +377,8 @@ impl<'a> Opening<'a> {
             if left.is_zero() {
                 return;
             }
-            self.progress.line(&format!(
-                "open for another {}",
-                for_people(left.as_secs())
-            ));
+            self.progress
+                .line(&format!("open for another {}", for_people(left.as_secs())));
             tokio::select! {
                 () = sleep(left.min(MENTION)) => {}
                 () = self.interrupt.requested() => return,
@@ -373,8 +388,12 @@ impl<'a> Opening<'a> {
 
     /// Closes. Hosts that the command has replaced get the rest of the time for their bootstrap; a further signal ends
     /// that waiting, and one more the close.
-    async fn close(&self, end: Instant, progress: &Progress) -> Result<report::Report, NatError> {
-        let interrupt = self.interrupt.from_now();
+    async fn close(
+        &self,
+        end: Instant,
+        progress: &Progress,
+        interrupt: &Interrupt,
+    ) -> Result<report::Report, NatError> {
         let terraform = self.terraform.clone().with_progress(progress.clone());
         let mut attempt = 1;
         loop {
@@ -385,7 +404,7 @@ impl<'a> Opening<'a> {
                 leave_rest: true,
                 ..self.options.close.clone()
             };
-            let closed = close(&terraform, &options, progress, &interrupt).await;
+            let closed = close(&terraform, &options, progress, interrupt).await;
             let problem = match &closed {
                 Ok(report) if report.outcome == Outcome::Refused => {
                     report.refusal.clone().unwrap_or_default()

@@ -31,6 +31,11 @@ const REACHED: u32 = 0;
 /// Exit status of `drawbridge-host egress` for a connection that came to nothing.
 const CAME_TO_NOTHING: u32 = 3;
 
+/// Claim of [`gateway_gone`].
+pub(super) const GATEWAY_GONE: &str = "nat-gateway-gone";
+/// Claim of [`address_released`].
+pub(super) const ADDRESS_RELEASED: &str = "address-released";
+
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Proof {
@@ -70,7 +75,7 @@ pub async fn gateway_gone(
     let seen = until(GATEWAY_LIMIT, EVERY, interrupt, look).await;
     let gateways = seen.clone().unwrap_or_default();
     let seen = seen.map(|_| format!("no NAT gateway stands in {}", deployment.vpc_id));
-    (Proof::of("nat-gateway-gone", seen), gateways)
+    (Proof::of(GATEWAY_GONE, seen), gateways)
 }
 
 /// No address of the window is held any more.
@@ -93,7 +98,7 @@ pub async fn address_released(
         }
     };
     Proof::of(
-        "address-released",
+        ADDRESS_RELEASED,
         until(READY_LIMIT, EVERY, interrupt, look).await,
     )
 }

@@ -206,11 +206,17 @@ mod tests {
         let read = |variables: Value| {
             other_deployment(&sample(), &serde_json::from_value(variables).unwrap())
         };
-        assert_eq!(read(json!({"name": "drawbridge", "region": "ap-south-1"})), None);
+        assert_eq!(
+            read(json!({"name": "drawbridge", "region": "ap-south-1"})),
+            None
+        );
         assert_eq!(read(json!({})), None);
         let text = read(json!({"name": "shop", "region": "ap-south-1"})).unwrap();
         let text = text.to_string();
-        assert!(text.contains("name is `drawbridge`") && text.contains("says `shop`"), "{text}");
+        assert!(
+            text.contains("name is `drawbridge`") && text.contains("says `shop`"),
+            "{text}"
+        );
         assert!(read(json!({"region": "us-east-1"})).is_some());
     }
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::cost::{Cost, cost};
 use super::gate::Waiting;
-use super::proof::Proof;
+use super::proof::{ADDRESS_RELEASED, GATEWAY_GONE, Proof};
 use crate::cloud::Gateway;
 use crate::error_chain::chain;
 use crate::exit::Exit;
@@ -117,6 +117,16 @@ impl Stood {
 }
 
 impl Report {
+    /// Whether the cloud was seen to hold neither gateway nor address.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let holds = |claim: &str| {
+            let mut proofs = self.proofs.iter();
+            proofs.any(|proof| proof.claim == claim && proof.holds)
+        };
+        self.outcome == Outcome::AlreadyClosed || (holds(GATEWAY_GONE) && holds(ADDRESS_RELEASED))
+    }
+
     /// The same with the reason why nothing was changed.
     #[must_use]
     pub(super) fn refused(self, refusal: &(dyn std::error::Error + 'static)) -> Self {

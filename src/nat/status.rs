@@ -153,11 +153,17 @@ impl Status {
         if let Some(stood) = &self.stood {
             let time = for_people(stood.seconds);
             let cost = &stood.cost;
-            let stands = self.gateways.iter().any(|gateway| gateway.id == stood.gateway);
-            row("cost", &match stands {
-                true => format!("standing for {time}, so far {cost}"),
-                false => format!("{} stood for {time}: {cost}", stood.gateway),
-            });
+            let stands = self
+                .gateways
+                .iter()
+                .any(|gateway| gateway.id == stood.gateway);
+            row(
+                "cost",
+                &match stands {
+                    true => format!("standing for {time}, so far {cost}"),
+                    false => format!("{} stood for {time}: {cost}", stood.gateway),
+                },
+            );
         }
         for host in HOSTS {
             let said = match (&self.waiting, &self.reports_unknown) {
@@ -190,7 +196,11 @@ impl Status {
 
     fn cloud_parts(&self) -> Vec<String> {
         let gateway = |gateway: &Gateway| {
-            let whose = if gateway.is_tagged { "" } else { " (without the window's tag)" };
+            let whose = if gateway.is_tagged {
+                ""
+            } else {
+                " (without the window's tag)"
+            };
             format!("{} {}{whose}", gateway.id, gateway.state)
         };
         let address =

@@ -278,11 +278,19 @@ fn only_what_is_closed_is_opened() {
     };
     assert_eq!(file_open.may_open(), Ok(()));
     let text = open().may_open().unwrap_err().to_string();
-    for part in ["nat-1", "2026-11-20T10:00:00Z", "2026-11-20T14:00:00Z", "nat close"] {
+    for part in [
+        "nat-1",
+        "2026-11-20T10:00:00Z",
+        "2026-11-20T14:00:00Z",
+        "nat close",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let text = fired().may_open().unwrap_err().to_string();
-    assert!(text.contains("expired") && text.contains("nat close"), "{text}");
+    assert!(
+        text.contains("expired") && text.contains("nat close"),
+        "{text}"
+    );
 }
 
 fn found(seen: &Seen) -> Vec<(&'static str, String)> {
@@ -341,23 +349,47 @@ fn every_disagreement_has_a_name_and_a_command() {
         seen
     };
     let cases = [
-        (Seen { position: Position::Open, ..closed() }, close("file-open")),
+        (
+            Seen {
+                position: Position::Open,
+                ..closed()
+            },
+            close("file-open"),
+        ),
         (leased(late, closed()), close("file-open")),
         (leased(early, closed()), close("lease-ended")),
         (fired(), close("gateway-gone")),
-        (with(|seen| seen.position = Position::Closed), wait("file-closed")),
+        (
+            with(|seen| seen.position = Position::Closed),
+            wait("file-closed"),
+        ),
         (with(|seen| seen.schedule = Ok(None)), wait("deadline-gone")),
         (
             with(|seen| (seen.schedule, seen.in_state.schedule) = (Ok(None), None)),
             wait("no-deadline"),
         ),
-        (with(|seen| seen.schedule = schedule(NOW, false)), wait("deadline-disabled")),
-        (Seen { schedule: schedule(early, true), ..open() }, close("overdue")),
+        (
+            with(|seen| seen.schedule = schedule(NOW, false)),
+            wait("deadline-disabled"),
+        ),
+        (
+            Seen {
+                schedule: schedule(early, true),
+                ..open()
+            },
+            close("overdue"),
+        ),
         (leased(late, open()), apply("other-deadline")),
         (with(|seen| seen.route = Ok(None)), apply("no-route")),
-        (with(|seen| seen.route = route("nat-0", true)), apply("other-route")),
         (
-            with(|seen| seen.gateways.push(gateway("nat-2", GatewayState::Available, true))),
+            with(|seen| seen.route = route("nat-0", true)),
+            apply("other-route"),
+        ),
+        (
+            with(|seen| {
+                seen.gateways
+                    .push(gateway("nat-2", GatewayState::Available, true))
+            }),
             wait("more-gateways"),
         ),
         (
@@ -366,7 +398,10 @@ fn every_disagreement_has_a_name_and_a_command() {
         ),
         (
             Seen {
-                in_state: InState { address: known().address, ..InState::default() },
+                in_state: InState {
+                    address: known().address,
+                    ..InState::default()
+                },
                 addresses: vec![address("eipalloc-1")],
                 ..closed()
             },
@@ -374,7 +409,10 @@ fn every_disagreement_has_a_name_and_a_command() {
         ),
         (
             Seen {
-                in_state: InState { route: known().route, ..InState::default() },
+                in_state: InState {
+                    route: known().route,
+                    ..InState::default()
+                },
                 ..closed()
             },
             close("rest-without-gateway"),
@@ -384,17 +422,25 @@ fn every_disagreement_has_a_name_and_a_command() {
         assert_eq!(only(&seen), wanted, "{seen:?}");
     }
     let mut foreign = closed();
-    foreign.gateways.push(gateway("nat-9", GatewayState::Available, false));
+    foreign
+        .gateways
+        .push(gateway("nat-9", GatewayState::Available, false));
     let (finding, command) = only(&foreign);
     assert_eq!(finding, "foreign-gateway");
     assert!(command.contains("delete-nat-gateway --nat-gateway-id nat-9"));
-    let names: Vec<_> = found(&unknown_to_state()).into_iter().map(|found| found.0).collect();
+    let names: Vec<_> = found(&unknown_to_state())
+        .into_iter()
+        .map(|found| found.0)
+        .collect();
     assert_eq!(names, ["unknown-to-state"; 4]);
 }
 
 #[test]
 fn a_schedule_that_is_just_due_is_not_called_broken() {
-    let due = |at| Seen { schedule: schedule(at, true), ..open() };
+    let due = |at| Seen {
+        schedule: schedule(at, true),
+        ..open()
+    };
     assert_eq!(found(&due(datetime!(2026-11-20 10:56 UTC))), []);
     assert_eq!(only(&due(datetime!(2026-11-20 10:55 UTC))).0, "overdue");
 }

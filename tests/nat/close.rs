@@ -16,7 +16,7 @@ fn interrupt(child: &std::process::Child) {
     assert!(sent.success());
 }
 
-fn appears(stage: &Stage, name: &str) {
+pub fn appears(stage: &Stage, name: &str) {
     let end = Instant::now() + Duration::from_secs(20);
     while !stage.path().join(name).exists() {
         assert!(Instant::now() < end, "{name} did not appear");
@@ -250,6 +250,140 @@ fn waiting_ends_at_its_limit_and_at_an_interrupt_with_nothing_changed() {
     let ended = Ended::from(child.wait_with_output().unwrap());
     assert_eq!(ended.status, 130, "{ended:?}");
     assert_eq!(stage.position_now(), OPEN);
+}
+
+#[test]
+fn complete_hosts_are_not_enough_while_the_api_is_not_ready() {
+    let stage = Stage::open();
+    stage.ready(503);
+    let ended = stage.nat(&["close", "--json"]);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.status, &report["outcome"]), (3, &"not-ready".into()));
+    let waiting = &report["waiting"][0];
+    assert_eq!(waiting["host"], "backend");
+    let reason = waiting["reason"].as_str().unwrap();
+    assert!(reason.contains("/ready answers 503"), "{reason}");
+    assert_eq!(
+        (stage.position_now().as_str(), stage.calls().len()),
+        (OPEN, 0)
+    );
+
+    let child = stage
+        .drawbridge(&["nat", "close", "--wait", "--json"])
+        .spawn()
+        .unwrap();
+    sleep(Duration::from_secs(8));
+    assert_eq!(stage.calls(), Vec::<String>::new(), "it did not wait");
+    stage.ready(200);
+    assert_closed_but_for_ssh(&Ended::from(child.wait_with_output().unwrap()), &stage);
+}
+
+#[test]
+fn force_asks_neither_the_hosts_nor_the_api() {
+    let stage = Stage::open();
+    stage.parameter("hosts/backend/bootstrap", "pending");
+    let ended = stage.nat(&["close", "--force", "--json"]);
+    assert_closed_but_for_ssh(&ended, &stage);
+}
+
+#[test]
+fn what_is_closed_is_proven_again_on_request() {
+    let stage = Stage::closed();
+    let ended = stage.nat(&["close", "--prove"]);
+    assert_eq!(ended.status, 5, "{ended:?}");
+    for part in [
+        "ok   nat-gateway-gone",
+        "FAIL no-egress-backend",
+        "`drawbridge nat close --prove`",
+    ] {
+        assert!(ended.stdout.contains(part), "{part}: {ended:?}");
+    }
+    assert_eq!(stage.calls(), ["plan"]);
+}
+
+#[test]
+fn the_rest_is_left_on_request_and_only_the_window_is_planned() {
+    let stage = Stage::open();
+    stage.plan(&[
+        ("aws_nat_gateway.main[0]", "delete"),
+        ("aws_instance.backend", "create"),
+    ]);
+    let refused = stage.nat(&["close"]);
+    assert_eq!(refused.status, 4);
+    assert!(
+        refused
+            .stdout
+            .contains("`drawbridge nat close --leave-rest`"),
+        "{refused:?}"
+    );
+    let ended = stage.nat(&["close", "--leave-rest", "--json"]);
+    assert_closed_but_for_ssh(&ended, &stage);
+    let targeted = stage
+        .lines()
+        .into_iter()
+        .find(|line| line.contains("-target="));
+    for address in drawbridge::nat::window::RESOURCES {
+        assert!(
+            targeted
+                .as_ref()
+                .unwrap()
+                .contains(&format!("-target={address}"))
+        );
+    }
+    // What the four depend on may want more, and then it is refused all the same.
+    let stage = Stage::open();
+    let more = [("aws_subnet.main[\"management\"]", "replace")];
+    stage.plan(&more);
+    std::fs::copy(
+        stage.path().join("plan.jsonl"),
+        stage.path().join("targeted.jsonl"),
+    )
+    .unwrap();
+    assert_eq!(stage.nat(&["close", "--leave-rest"]).status, 4);
+    assert_eq!(stage.position_now(), OPEN);
+}
+
+#[test]
+fn what_the_state_does_not_know_is_imported_and_closed() {
+    let stage = Stage::open();
+    stage.as_in("closed", "state.json");
+    stage.as_in("closed", "deployment.json");
+    stage.position(r#"{"nat_gateway": true, "nat_gateway_until": "2026-01-01T00:00:00Z"}"#);
+    let ended = stage.nat(&["close", "--json"]);
+    assert_closed_but_for_ssh(&ended, &stage);
+    assert_eq!(
+        stage.calls(),
+        [
+            "import", "import", "import", "import", "plan", "apply", "plan"
+        ]
+    );
+    let imports: Vec<_> = stage
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with("import"))
+        .collect();
+    for (line, end) in imports.iter().zip([
+        "aws_nat_gateway.main[0] nat-1",
+        "aws_eip.nat[0] eipalloc-1",
+        "aws_scheduler_schedule.nat_deadline[0] default/drawbridge-nat-1-4h",
+        "aws_route.private_internet[0] rtb-1_0.0.0.0/0",
+    ]) {
+        assert!(line.ends_with(end), "{line}");
+        // A lease that has ended is refused by the configuration, so another one is given.
+        assert!(
+            line.contains("-var=nat_gateway=true -var=nat_gateway_until=2"),
+            "{line}"
+        );
+        assert!(!line.contains("2026-01-01"), "{line}");
+    }
+}
+
+#[test]
+fn after_the_switch_fired_nobody_is_waited_for() {
+    let stage = Stage::fired();
+    stage.parameter("hosts/backend/bootstrap", "pending");
+    let ended = stage.nat(&["close", "--json"]);
+    assert_closed_but_for_ssh(&ended, &stage);
 }
 
 #[test]

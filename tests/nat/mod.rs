@@ -2,4 +2,7 @@
 //! The real terraform, emulator and hosts are the rehearsal's.
 
 mod close;
+mod open;
+mod refusals;
 mod stage;
+mod status;

@@ -144,24 +144,40 @@ impl Stage {
             "id": "nat-1", "public_ip": "203.0.113.10", "allocation_id": "eipalloc-1", "schedule": "drawbridge-nat-1-4h",
         });
         let tags = json!([{"Key": "NatWindow", "Value": "drawbridge"}]);
-        let one = json!({"NatGatewayId": "nat-1", "CreateTime": "2026-11-20T10:00:00Z", "Tags": tags});
+        let one =
+            json!({"NatGatewayId": "nat-1", "CreateTime": "2026-11-20T10:00:00Z", "Tags": tags});
         let with = |more: Value| {
             let mut gateway = one.clone();
-            gateway.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            gateway
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
             json!({"NatGateways": [gateway]})
         };
         let address = json!({"PublicIp": "203.0.113.10", "AllocationId": "eipalloc-1"});
         let route = json!({"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1", "State": "active"});
         for (name, open, closed) in [
-            ("deployment.json", deployment(&gateway), deployment(&Value::Null)),
+            (
+                "deployment.json",
+                deployment(&gateway),
+                deployment(&Value::Null),
+            ),
             ("state.json", state(true), state(false)),
             (
                 "gateways.json",
                 with(json!({"State": "available"})),
                 with(json!({"State": "deleted", "DeleteTime": "2026-11-20T11:30:00Z"})),
             ),
-            ("addresses.json", json!({"Addresses": [address]}), json!({"Addresses": []})),
-            ("routes.json", json!({"RouteTables": [{"Routes": [route]}]}), json!({"RouteTables": [{"Routes": []}]})),
+            (
+                "addresses.json",
+                json!({"Addresses": [address]}),
+                json!({"Addresses": []}),
+            ),
+            (
+                "routes.json",
+                json!({"RouteTables": [{"Routes": [route]}]}),
+                json!({"RouteTables": [{"Routes": []}]}),
+            ),
         ] {
             stage.put(&format!("open/{name}"), &open.to_string());
             stage.put(&format!("closed/{name}"), &closed.to_string());
@@ -200,7 +216,11 @@ impl Stage {
 
     /// The file of one position, in place of the present one: `as_in("closed", "addresses.json")`.
     pub fn as_in(&self, position: &str, name: &str) {
-        fs::copy(self.path().join(position).join(name), self.path().join(name)).unwrap();
+        fs::copy(
+            self.path().join(position).join(name),
+            self.path().join(name),
+        )
+        .unwrap();
     }
 
     /// What the dead man's switch leaves.
@@ -214,7 +234,8 @@ impl Stage {
 
     /// What the plan says `name` and `region` are.
     pub fn variables(&self, name: &str, region: &str) {
-        let variables = json!({"variables": {"name": {"value": name}, "region": {"value": region}}});
+        let variables =
+            json!({"variables": {"name": {"value": name}, "region": {"value": region}}});
         self.put("variables.json", &variables.to_string());
     }
 
@@ -257,6 +278,22 @@ impl Stage {
     /// What the next plan wants.
     pub fn plan(&self, changes: &[(&str, &str)]) {
         self.put("plan.jsonl", &plan_lines(changes));
+    }
+
+    /// What the plan of opening wants.
+    pub fn opening(&self, changes: &[(&str, &str)]) {
+        self.put("opening.jsonl", &plan_lines(changes));
+    }
+
+    pub fn make_executable(&self, name: &str) {
+        let file = self.path().join(name);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    pub fn forget_parameter(&self, name: &str) {
+        let mut answers = self.answers.lock().unwrap();
+        let parameters = answers.parameters.as_object_mut().unwrap();
+        parameters.remove(&format!("/drawbridge/{name}"));
     }
 
     pub fn parameter(&self, name: &str, value: &str) {
@@ -363,7 +400,11 @@ fn state(is_open: bool) -> Value {
         resource("aws_nat_gateway", "main", json!({"id": "nat-1"})),
         resource("aws_eip", "nat", json!({"id": "eipalloc-1"})),
         resource("aws_route", "private_internet", json!({"id": "r-rtb-1"})),
-        resource("aws_scheduler_schedule", "nat_deadline", json!({"name": "drawbridge-nat-1-4h"})),
+        resource(
+            "aws_scheduler_schedule",
+            "nat_deadline",
+            json!({"name": "drawbridge-nat-1-4h"})
+        ),
     ]);
     json!({"version": 4, "resources": if is_open { window } else { json!([]) }})
 }
@@ -448,7 +489,9 @@ fn identity(identity: &str) -> (u16, String) {
         let name = "GetCallerIdentityResponse";
         (200, format!("<{name} {namespace}>{result}</{name}>"))
     } else {
-        let error = format!("<Error><Type>Sender</Type><Code>{identity}</Code><Message>no</Message></Error>");
+        let error = format!(
+            "<Error><Type>Sender</Type><Code>{identity}</Code><Message>no</Message></Error>"
+        );
         (403, format!("<ErrorResponse>{error}</ErrorResponse>"))
     }
 }
@@ -460,11 +503,15 @@ fn schedule(answers: &Answers, is_one: bool) -> (u16, String) {
             let schedule = json!({"Name": "drawbridge-nat-1-4h", "ScheduleExpression": at, "State": "ENABLED"});
             (200, schedule.to_string())
         }
-        (Some(at), false) if at.starts_with("at(") => {
-            (200, json!({"Schedules": [{"Name": "drawbridge-nat-1-4h"}]}).to_string())
-        }
+        (Some(at), false) if at.starts_with("at(") => (
+            200,
+            json!({"Schedules": [{"Name": "drawbridge-nat-1-4h"}]}).to_string(),
+        ),
         (Some(code), _) => (403, json!({"__type": code, "Message": "no"}).to_string()),
-        (None, true) => (404, json!({"__type": "ResourceNotFoundException", "Message": "no"}).to_string()),
+        (None, true) => (
+            404,
+            json!({"__type": "ResourceNotFoundException", "Message": "no"}).to_string(),
+        ),
         (None, false) => (200, json!({"Schedules": []}).to_string()),
     }
 }
