@@ -202,7 +202,7 @@ fn an_interrupt_reaches_terraform_once_and_the_next_run_goes_on() {
     let child = stage.drawbridge(&["nat", "close"]).spawn().unwrap();
     appears(&stage, "started");
     interrupt(&child);
-    let ended = Ended::from(child.wait_with_output().unwrap());
+    let ended = Ended::of(child.wait_with_output().unwrap());
     assert_eq!(ended.status, 130, "{ended:?}");
     assert!(
         stage.path().join("interrupted").exists(),
@@ -223,7 +223,7 @@ fn wait_goes_on_as_soon_as_the_hosts_are_complete() {
     sleep(Duration::from_secs(3));
     assert_eq!(stage.calls(), Vec::<String>::new(), "it did not wait");
     stage.report("backend", "i-backend", "complete");
-    let ended = Ended::from(child.wait_with_output().unwrap());
+    let ended = Ended::of(child.wait_with_output().unwrap());
     assert!(
         ended
             .stderr
@@ -247,7 +247,7 @@ fn waiting_ends_at_its_limit_and_at_an_interrupt_with_nothing_changed() {
         .unwrap();
     sleep(Duration::from_secs(2));
     interrupt(&child);
-    let ended = Ended::from(child.wait_with_output().unwrap());
+    let ended = Ended::of(child.wait_with_output().unwrap());
     assert_eq!(ended.status, 130, "{ended:?}");
     assert_eq!(stage.position_now(), OPEN);
 }
@@ -275,7 +275,7 @@ fn complete_hosts_are_not_enough_while_the_api_is_not_ready() {
     sleep(Duration::from_secs(8));
     assert_eq!(stage.calls(), Vec::<String>::new(), "it did not wait");
     stage.ready(200);
-    assert_closed_but_for_ssh(&Ended::from(child.wait_with_output().unwrap()), &stage);
+    assert_closed_but_for_ssh(&Ended::of(child.wait_with_output().unwrap()), &stage);
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn the_script_runs_the_same_command() {
     command
         .env("DRAWBRIDGE_BIN", env!("CARGO_BIN_EXE_drawbridge"))
         .current_dir(stage.path());
-    let ended = Ended::from(command.output().unwrap());
+    let ended = Ended::of(command.output().unwrap());
     assert_eq!(ended.status, 0, "{ended:?}");
     assert!(ended.stdout.contains("closed already"), "{ended:?}");
 }

@@ -1,7 +1,9 @@
-//! `drawbridge nat` as a program, against stand-ins for terraform, `aws` and SSM: refusals, interruptions, exit statuses.
-//! The real terraform, emulator and hosts are the rehearsal's.
+//! `drawbridge nat` as a program: refusals, findings, interruptions and exit statuses against stand-ins for terraform, `aws`
+//! and AWS itself ([`stage`]); sudden ends in the middle of an apply with the real terraform and the emulator
+//! ([`interrupted`]).
 
 mod close;
+mod interrupted;
 mod open;
 mod refusals;
 mod stage;

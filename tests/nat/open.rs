@@ -52,7 +52,7 @@ fn kill(signal: &str, whom: &str) {
 }
 
 fn end(child: Child) -> Ended {
-    Ended::from(child.wait_with_output().unwrap())
+    Ended::of(child.wait_with_output().unwrap())
 }
 
 /// Gateway and address are gone, as far as stand-ins go: the hosts' two proofs need hosts.

@@ -69,7 +69,7 @@ fn no_credentials() {
         let mut run = stage.drawbridge(&words);
         run.env_remove("AWS_ACCESS_KEY_ID")
             .env_remove("AWS_SECRET_ACCESS_KEY");
-        let ended = Ended::from(run.output().unwrap());
+        let ended = Ended::of(run.output().unwrap());
         assert_refused(
             &ended,
             &["no AWS credentials", "AWS_PROFILE", "123456789012"],
@@ -95,7 +95,7 @@ fn nobody_at_the_endpoint() {
     let mut run = stage.drawbridge(&["nat", "close", "--force"]);
     // Port 1 of this machine: nothing listens there, and the kernel says so at once.
     run.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
-    let ended = Ended::from(run.output().unwrap());
+    let ended = Ended::of(run.output().unwrap());
     assert_refused(&ended, &["AWS does not answer", "AWS_ENDPOINT_URL"]);
     assert_eq!(stage.calls(), Vec::<String>::new());
 }

@@ -354,7 +354,7 @@ impl Stage {
     /// Runs `drawbridge nat …` to its end.
     pub fn nat(&self, arguments: &[&str]) -> Ended {
         let arguments: Vec<_> = ["nat"].iter().chain(arguments).copied().collect();
-        Ended::from(self.drawbridge(&arguments).output().unwrap())
+        Ended::of(self.drawbridge(&arguments).output().unwrap())
     }
 }
 
@@ -366,11 +366,12 @@ pub struct Ended {
     pub stderr: String,
 }
 
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
+impl Ended {
+    /// The status is -1 when a signal ended it.
+    pub fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Self {
-            status: output.status.code().unwrap(),
+            status: output.status.code().unwrap_or(-1),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         }
