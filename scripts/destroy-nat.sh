@@ -16,8 +16,8 @@ usage() {
   cat <<'TEXT'
 usage: scripts/destroy-nat.sh [--wait [--wait-limit TIME]] [--force] [--json] [more options of `drawbridge nat close`]
 
-Refuses (exit status 3) until backend and database have reported a complete bootstrap; --wait waits, --force does not
-care. Then removes the NAT gateway with terraform and proves that it is gone. Running it again is safe.
+Refuses (exit status 3) until backend and database have reported a complete bootstrap and the API is ready; --wait waits,
+--force does not care. Then removes the NAT gateway with terraform and proves that it is gone. Running it again is safe.
 `drawbridge nat close --help` lists all options and exit statuses.
 
 Runs $DRAWBRIDGE_BIN if set, else the newer of target/release/drawbridge and target/debug/drawbridge, or the drawbridge on the PATH;

@@ -14,7 +14,7 @@ pub enum Exit {
     Usage = 2,
     /// A private host is not complete; nothing was changed.
     NotReady = 3,
-    /// The change would touch more than it should; nothing was changed.
+    /// Something stands in the way, and the message names it; nothing was changed.
     Refused = 4,
     /// The change was made, but not everything could be proven.
     Unproven = 5,
@@ -33,7 +33,7 @@ Exit status:
   1    failed
   2    wrong usage
   3    a private host is not complete yet; nothing was changed
-  4    refused: the change would touch more than the window; nothing was changed
+  4    refused: the message names what stands in the way; nothing was changed
   5    changed, but not everything could be proven
   6    audit: found something
   130  interrupted; run it again and it goes on";

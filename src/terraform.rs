@@ -264,8 +264,7 @@ impl Terraform {
         out.push(&file);
         arguments.push(out);
         arguments.extend(as_options(variables));
-        let targets = addresses.iter();
-        arguments.extend(targets.map(|address| format!("-target={address}").into()));
+        arguments.extend(as_targets(addresses));
         let (code, said) = self.run(&arguments, PLAN_LIMIT, &[0, 2]).await?;
         let changes = said
             .planned
@@ -349,6 +348,22 @@ impl Terraform {
         let mut arguments = self.changing(["import", "-no-color"]);
         arguments.extend(as_options(variables));
         arguments.extend([address, id].map(OsString::from));
+        self.run(&arguments, PLAN_LIMIT, &[0]).await.map(drop)
+    }
+
+    /// Reads these addresses and what they depend on anew and writes what was read into the state; changes nothing else.
+    /// Resources that were imported learn from it what they depend on, without which they would be destroyed in any order.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run.
+    pub async fn refresh_only(
+        &self,
+        addresses: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<(), TerraformError> {
+        let mut arguments = self.changing(["apply", "-json", "-refresh-only", "-auto-approve"]);
+        arguments.extend(as_options(variables));
+        arguments.extend(as_targets(addresses));
         self.run(&arguments, PLAN_LIMIT, &[0]).await.map(drop)
     }
 
@@ -461,6 +476,12 @@ fn as_options(variables: &[(&str, &str)]) -> impl Iterator<Item = OsString> {
     variables
         .iter()
         .map(|(name, value)| format!("-var={name}={value}").into())
+}
+
+fn as_targets(addresses: &[&str]) -> impl Iterator<Item = OsString> {
+    addresses
+        .iter()
+        .map(|address| format!("-target={address}").into())
 }
 
 /// What a talking run said.

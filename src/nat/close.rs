@@ -230,10 +230,7 @@ impl Closing<'_> {
                     if let Some(plan) = done.plan.take() {
                         self.progress.line("closing");
                         let applied = self.terraform.apply(&plan).await;
-                        applied.map_err(|source| NatError::Apply {
-                            is_closing: true,
-                            source,
-                        })?;
+                        applied.map_err(NatError::Apply)?;
                         clock.phase("apply");
                     }
                 }
@@ -325,6 +322,9 @@ impl Closing<'_> {
                 .import(orphan.address, &orphan.id, &open)
                 .await?;
         }
+        // The address cannot be released before the gateway is gone, and only dependencies say so.
+        let addresses: Vec<_> = orphans.iter().map(|orphan| orphan.address).collect();
+        self.terraform.refresh_only(&addresses, &open).await?;
         Ok(())
     }
 

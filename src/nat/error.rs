@@ -31,17 +31,9 @@ pub enum NatError {
     Interrupted,
     /// Terraform may have stopped half-way.
     #[error(
-        "the apply did not finish; the window may be half {}: run `drawbridge nat close` {}",
-        if *is_closing { "closed" } else { "open" },
-        if *is_closing { "again, it goes on from there" } else { "to end it" }
+        "the apply did not finish; the window may be half closed: run `drawbridge nat close` again, it goes on from there"
     )]
-    Apply {
-        /// Whether the window was to be closed.
-        is_closing: bool,
-        /// What terraform said.
-        #[source]
-        source: TerraformError,
-    },
+    Apply(#[source] TerraformError),
 }
 
 impl From<TerraformError> for NatError {
@@ -69,7 +61,7 @@ impl NatError {
             Self::Terraform(error) => matches!(error, TerraformError::Locked { .. }),
             Self::StateAccess { .. } => true,
             Self::Cloud(error) => error.is_about_access(),
-            Self::State(_) | Self::Position(_) | Self::Interrupted | Self::Apply { .. } => false,
+            Self::State(_) | Self::Position(_) | Self::Interrupted | Self::Apply(_) => false,
         }
     }
 }

@@ -198,10 +198,10 @@ pub async fn open(
             before.write(terraform.directory())?;
             return Ok(report.refused(&error));
         }
-        Err(source) => Err(chain(&NatError::Apply {
-            is_closing: false,
-            source,
-        })),
+        Err(error) => Err(format!(
+            "opening did not finish, closing what there is: {}",
+            chain(&error)
+        )),
     };
     let mut report = report;
     let start = Instant::now();

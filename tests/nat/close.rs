@@ -354,7 +354,7 @@ fn what_the_state_does_not_know_is_imported_and_closed() {
     assert_eq!(
         stage.calls(),
         [
-            "import", "import", "import", "import", "plan", "apply", "plan"
+            "import", "import", "import", "import", "apply", "plan", "apply", "plan"
         ]
     );
     let imports: Vec<_> = stage

@@ -1,8 +1,6 @@
 //! Everything that can end an opening or a close in the middle, with the real terraform and the emulator: another run
 //! finishes, and cloud, state and file then say the same.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::stage::Ended;
-use crate::support::{Emulator, Proxy, Stack, eventually, repository, text};
+use crate::support::{Emulator, Proxy, Stack, always_ready, eventually, run, text};
 
 const ADMIN_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0hGm7dZ1s8dVYhVb1uWq0yq3P2m9c1r5mJ0m7vX3d alice@laptop";
@@ -22,7 +20,6 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// A deployment, and whoever runs `drawbridge` on it with a proxy between them and AWS.
 struct Operator<'a> {
     emulator: &'a Emulator,
-    watched: Emulator,
     proxy: &'a Proxy,
     stack: &'a Stack<'a>,
     api: String,
@@ -33,16 +30,17 @@ struct Operator<'a> {
 fn whatever_ends_it_in_the_middle_another_run_finishes() {
     let emulator = Emulator::start();
     let proxy = Proxy::start(&emulator);
-    let stack = Stack::new(&emulator, ADMIN_KEY);
+    let watched = emulator.through(&proxy);
+    let stack = Stack::new(&watched, ADMIN_KEY);
     stack.apply();
+    // There are no hosts, so nobody can be asked from inside; those proofs do not hold.
+    stack.complete(&emulator);
     let operator = Operator {
-        watched: emulator.through(&proxy),
         emulator: &emulator,
         proxy: &proxy,
         stack: &stack,
-        api: api(),
+        api: always_ready(),
     };
-    operator.hosts_are_complete();
 
     operator.status_asks_little();
     operator.killed_expired_and_orphaned();
@@ -53,30 +51,11 @@ fn whatever_ends_it_in_the_middle_another_run_finishes() {
 }
 
 impl Operator<'_> {
-    /// Both private hosts have bootstrapped; there are none, so nobody could ask them from inside.
-    fn hosts_are_complete(&self) {
-        let deployment = self.stack.output("deployment");
-        for host in ["backend", "database"] {
-            let report = json!({
-                "instance_id": deployment[host]["instance_id"], "image_id": "ami-1", "role": host, "step": "complete",
-                "started_at": "2026-11-20T10:00:00Z", "updated_at": "2026-11-20T10:01:00Z",
-                "finished_at": "2026-11-20T10:01:00Z", "error": null,
-            });
-            let name = format!("/drawbridge/hosts/{host}/bootstrap");
-            let parameter = json!({"Name": name, "Value": report.to_string(), "Overwrite": true});
-            self.emulator.aws("ssm", "put_parameter", parameter);
-        }
-    }
-
     fn drawbridge(&self, arguments: &[&str]) -> Command {
-        let mut command = self.watched.command(env!("CARGO_BIN_EXE_drawbridge"));
-        let venv = repository().join(".drawbridge/venv/bin");
-        let path = format!("{}:{}", venv.display(), std::env::var("PATH").unwrap());
+        let mut command = self.stack.command(env!("CARGO_BIN_EXE_drawbridge"));
         command
             .arg("nat")
             .args(arguments)
-            .env("PATH", path)
-            .env("DRAWBRIDGE_TERRAFORM_DIR", self.stack.path(""))
             .env("DRAWBRIDGE_URL", &self.api)
             .env_remove("SSH_AUTH_SOCK")
             .current_dir(self.stack.path(""))
@@ -135,13 +114,14 @@ impl Operator<'_> {
     }
 
     /// A close finishes, and cloud, state and file say so, each asked directly.
-    fn finishes(&self) {
+    fn finishes(&self) -> Ended {
         let ended = self.nat(&["close", "--json"]);
         let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
         // The two proofs that need hosts cannot hold.
         assert_eq!(ended.status, 5, "{ended:?}");
         self.assert_proven(&report);
         self.assert_closed();
+        ended
     }
 
     fn assert_proven(&self, report: &Value) {
@@ -271,11 +251,12 @@ impl Operator<'_> {
 
     fn unknown_to_the_state_and_a_lost_network(&self) {
         let status = self.left_open();
-        for address in drawbridge::nat::window::RESOURCES {
-            self.stack
-                .terraform(&["state", "rm", address])
-                .expect_success("terraform state rm");
-        }
+        let mut forget = self.stack.command("terraform");
+        forget
+            .current_dir(self.stack.path(""))
+            .args(["state", "rm"])
+            .args(drawbridge::nat::window::RESOURCES);
+        run(&mut forget, LIMIT).expect_success("terraform state rm");
         assert_eq!(self.findings(), ["unknown-to-state"; 4]);
         assert_eq!(self.status()["deadline"]["at"], status["deadline"]["at"]);
         // Terraform tries a lost call again by itself, for longer than this.
@@ -288,7 +269,11 @@ impl Operator<'_> {
                 thread::sleep(Duration::from_secs(5));
                 proxy.heal();
             });
-            self.finishes();
+            let ended = self.finishes();
+            // AWS does not let go of an address while its gateway stands; moto would.
+            let at = |said| ended.stderr.find(said).unwrap();
+            let gone = at("aws_nat_gateway.main[0]: Destruction complete");
+            assert!(gone < at("aws_eip.nat[0]: Destroying"), "{ended:?}");
         });
     }
 
@@ -366,22 +351,4 @@ fn terraform_of(parent: &Child) -> String {
         let found = children.split_whitespace().find(is_terraform);
         found.map(str::to_owned).ok_or(children)
     })
-}
-
-/// An API that is ready, until the test ends.
-fn api() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            while lines
-                .next()
-                .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
-            {}
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        }
-    });
-    address
 }

@@ -49,6 +49,7 @@ case $1 in
     [[ ! -s $plan ]] || exit 2
     ;;
   apply)
+    [[ " $* " != *" -refresh-only "* ]] || exit 0
     if [[ -e $stage/apply-fails ]]; then
       printf '%s\n' '{"type":"diagnostic","diagnostic":{"severity":"error","summary":"no such luck","detail":""}}'
       # A luck that comes back: as often as there are lines.
