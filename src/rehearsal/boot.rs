@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::authority::Authority;
 use super::emulator::Emulator;
-use super::hosts::{self, BOOTSTRAP_UNIT};
+use super::hosts::{self, API_UNIT, BOOTSTRAP_UNIT};
 use super::load_balancer;
 use super::machine::{Files, HERE, Machine};
 use super::metadata_service;
@@ -207,12 +207,11 @@ impl Fleet {
                 let logs: Vec<String> = missing
                     .iter()
                     .filter_map(|role| self.instances.get(role))
-                    .map(|machine| {
-                        format!(
-                            "\n{}'s log ends:\n{}",
-                            machine.name(),
-                            log_tail(&machine.log(BOOTSTRAP_UNIT))
-                        )
+                    .flat_map(|machine| [BOOTSTRAP_UNIT, API_UNIT].map(|unit| (machine, unit)))
+                    .filter(|(machine, unit)| machine.log(unit).exists())
+                    .map(|(machine, unit)| {
+                        let tail = log_tail(&machine.log(unit));
+                        format!("\n{}'s log of {unit} ends:\n{tail}", machine.name())
                     })
                     .collect();
                 bail!(

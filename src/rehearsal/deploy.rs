@@ -24,6 +24,9 @@ use crate::command::access::IDENTITY_VARIABLE;
 use crate::nat::position::Position;
 use crate::terraform::{self, Terraform};
 
+/// One that fits [`IMAGES`], whatever processor somebody has chosen for theirs: nothing here runs on it.
+const INSTANCE_TYPE: &str = "t3.micro";
+
 /// Who gives the commands, and with what.
 pub struct Operator {
     /// The rehearsed Terraform folder with its state.
@@ -46,10 +49,12 @@ impl Operator {
         let identity = make_key(&world.outside)?;
         let public_key = fs::read_to_string(identity.with_extension("pub"))
             .context("cannot read the operator's key")?;
+        let type_of_each = IMAGES.map(|(role, _)| (role.to_owned(), json!(INSTANCE_TYPE)));
         let variables = json!({
             "admin_cidrs": [format!("{OPERATOR}/32")],
             "admin_ssh_keys": { "rehearsal": public_key.trim() },
             "images": serde_json::Map::from_iter(IMAGES.map(|(role, id)| (role.to_owned(), json!(id)))),
+            "instance_types": serde_json::Map::from_iter(type_of_each),
         });
         // Read after the position and the published images, in alphabetical order, and so stronger than them.
         let file = terraform_dir.join("rehearsal.auto.tfvars.json");

@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::terraform::{self, state};
 use tools::Tools;
 
+mod audit;
 mod authority;
 mod boot;
 mod closing;

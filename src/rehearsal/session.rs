@@ -21,8 +21,8 @@ use super::tools::Tools;
 use super::topology::Topology;
 use super::world::World;
 use super::{
-    RehearseArgs, closing, deploy, flow_matrix, invariants, keep_logs, proofs, reopening, sandbox,
-    ssh,
+    RehearseArgs, audit, closing, deploy, flow_matrix, invariants, keep_logs, proofs, reopening,
+    sandbox, ssh,
 };
 use crate::appliance::Role;
 use crate::flows;
@@ -156,6 +156,9 @@ impl Session {
             proofs::no_egress(step)?;
             proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)?;
             fleet.prove_booted_again(step, Role::Backend)
+        })?;
+        reporter.step("drawbridge audit", |step| {
+            audit::prove(step, &script, &mut emulator)
         })?;
         if self.args.reopen {
             let gateway = reporter.step("drawbridge nat open", |step| {

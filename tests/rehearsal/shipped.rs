@@ -55,6 +55,7 @@ const PROMISED: &[&str] = &[
     "backend has no way out",
     "database has no way out",
     "backend's bootstrap is complete without the internet",
+    "drawbridge audit finds nothing",
     "nat open runs a command while the window is open",
     "backend reaches out through a new gateway",
     "nat open closes the window",

@@ -44,11 +44,14 @@ fn lines_added_to_the_flow_table_are_rehearsed_like_the_others() {
 }
 
 #[test]
-fn with_a_certificate_everything_goes_over_tls_for_the_domain() {
+fn with_somebodys_own_variables_everything_goes_over_tls_for_their_domain() {
     let ended = rehearse_with(|stage| {
-        // Somebody's real certificate: neither its account nor its key is known here.
-        let variables = "certificate_arn = \"arn:aws:acm:ap-south-1:999988887777:certificate/8a1f0000-0000\"\n\
-                         domain = \"api.example.org\"\n";
+        // Neither the certificate's account nor its key is known here, and the images are said to be for x86_64.
+        let variables = r#"
+            certificate_arn = "arn:aws:acm:ap-south-1:999988887777:certificate/8a1f0000-0000"
+            domain          = "api.example.org"
+            instance_types  = { bastion = "t4g.nano", backend = "t4g.micro", database = "t4g.small" }
+        "#;
         std::fs::write(stage.terraform().join("terraform.tfvars"), variables).unwrap();
     });
     for name in [
