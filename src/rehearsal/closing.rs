@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -150,21 +150,25 @@ pub fn nothing_left(step: &mut Current<'_>, operator: &Operator, address: Ipv4Ad
 }
 
 impl Script<'_> {
+    /// A command as the operator gives it, in the repository.
+    pub fn command(&self, words: &[&str], limit: Duration) -> Command {
+        self.machine
+            .command(words, limit)
+            .environment(self.operator.environment.clone())
+            .folder(self.root)
+            .build()
+    }
+
     fn close(&self, emulator: &mut Emulator) -> Result<Output> {
         self.run(&["scripts/destroy-nat.sh", "--json"], CLOSE_LIMIT, emulator)
     }
 
-    /// Runs a command as the operator, in the repository.
+    /// Runs a [`Script::command`] to its end.
     ///
     /// # Errors
     /// If it cannot be run, or the emulator ends meanwhile.
     pub fn run(&self, words: &[&str], limit: Duration, emulator: &mut Emulator) -> Result<Output> {
-        let mut command = self
-            .machine
-            .command(words, limit)
-            .environment(self.operator.environment.clone())
-            .folder(self.root)
-            .build();
+        let mut command = self.command(words, limit);
         let shown = words.join(" ");
         emulator.while_it_runs(move || {
             command

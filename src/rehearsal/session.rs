@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::audit::Audit;
 use super::authority::Authority;
 use super::boot::Fleet;
 use super::emulator::Emulator;
@@ -21,8 +22,8 @@ use super::tools::Tools;
 use super::topology::Topology;
 use super::world::World;
 use super::{
-    RehearseArgs, audit, closing, deploy, flow_matrix, invariants, keep_logs, proofs, reopening,
-    sandbox, ssh,
+    RehearseArgs, closing, deploy, flow_matrix, invariants, keep_logs, proofs, reopening, sandbox,
+    ssh,
 };
 use crate::appliance::Role;
 use crate::flows;
@@ -146,6 +147,7 @@ impl Session {
             closing::close(step, &script, &mut emulator)
         })?;
         let closed = follower.topology()?;
+        let audit = Audit::start(&script, &world.inside)?;
         reporter.step("Use it with the window closed", |step| {
             closing::nothing_left(step, &operator, gateway)?;
             proofs::no_egress(step)?;
@@ -157,9 +159,7 @@ impl Session {
             proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)?;
             fleet.prove_booted_again(step, Role::Backend)
         })?;
-        reporter.step("drawbridge audit", |step| {
-            audit::prove(step, &script, &mut emulator)
-        })?;
+        reporter.step("drawbridge audit", |step| audit.prove(step))?;
         if self.args.reopen {
             let gateway = reporter.step("drawbridge nat open", |step| {
                 reopening::prove(step, &script, &mut emulator, &world.inside, gateway)
