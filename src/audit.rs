@@ -62,11 +62,14 @@ type Found = Result<Vec<Finding>, CloudError>;
 /// When nothing at all can be asked: credentials, account, region, network.
 pub async fn audit(scope: &Scope) -> Result<Audit, CloudError> {
     let cloud = Cloud::new(&scope.region).await;
-    if let Some(deployment) = &scope.deployment {
-        cloud.check_account(&deployment.account_id).await?;
-    }
-    let inventory = Inventory::new(cloud);
-    let account = inventory.account().await?;
+    let inventory = Inventory::new(cloud.clone());
+    let account = match &scope.deployment {
+        Some(deployment) => {
+            cloud.check_account(&deployment.account_id).await?;
+            deployment.account_id.clone()
+        }
+        None => inventory.account().await?,
+    };
     vpc_is_there(&inventory, scope, &account).await?;
     let looks = look(&inventory, scope).await;
     let mut audit = Audit {

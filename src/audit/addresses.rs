@@ -142,3 +142,55 @@ fn is_load_balancers(interface: &Interface, scope: &Scope) -> bool {
         .filter_map(|lb| lb.optional_text("arn_suffix"));
     ours.any(|suffix| interface.description == format!("ELB {suffix}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What the emulator does not have: nodes of a load balancer, addresses that come with a launch.
+    fn judge(description: &str, instance: &str, association: Value) -> Option<Finding> {
+        let balancer = json!({"arn_suffix": "app/drawbridge/50dc6c495c0c9188"});
+        let state = json!({"version": 4, "resources": [
+            {"mode": "managed", "type": "aws_lb", "name": "main", "instances": [{"attributes": balancer}]},
+        ]});
+        let scope = Scope::sample(&state);
+        let mut interface = json!({"NetworkInterfaceId": "eni-1", "Status": "in-use", "Description": description,
+            "VpcId": scope.vpc_id(), "Association": association});
+        if !instance.is_empty() {
+            interface["Attachment"] = json!({"InstanceId": instance});
+        }
+        public_address(&serde_json::from_value(interface).unwrap(), &scope)
+    }
+
+    #[test]
+    fn bastion_and_load_balancer_may_have_a_public_address_and_nobody_else() {
+        let launched = || json!({"PublicIp": "203.0.113.7"});
+        assert_eq!(
+            judge("ELB app/drawbridge/50dc6c495c0c9188", "", launched()),
+            None
+        );
+        assert_eq!(
+            judge("Primary network interface", "i-bastion", launched()),
+            None
+        );
+        assert_eq!(
+            judge("Primary network interface", "i-backend", Value::Null),
+            None
+        );
+        let other = judge("ELB app/other/1234", "", launched()).unwrap();
+        assert!(other.meaning.contains("ELB app/other/1234"), "{other:?}");
+        let backend = judge("Primary network interface", "i-backend", launched()).unwrap();
+        assert!(
+            backend
+                .meaning
+                .contains("the private host backend (i-backend)"),
+            "{backend:?}"
+        );
+        assert_eq!(
+            backend.mend,
+            ["terraform -chdir=terraform apply -replace=aws_instance.backend"]
+        );
+    }
+}

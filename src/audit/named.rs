@@ -12,7 +12,7 @@ pub(super) async fn log_groups(inventory: &Inventory, scope: &Scope) -> Found {
     let prefix = format!("/{}/", scope.name);
     let (named, tagged) = tokio::join!(
         inventory.log_groups(&prefix),
-        inventory.tagged("logs:log-group", &scope.name)
+        inventory.tagged("logs", &scope.name)
     );
     let mut names: BTreeSet<_> = named?
         .into_iter()

@@ -192,3 +192,18 @@ async fn read(terraform: &Terraform) -> Result<(Option<Deployment>, State), Scop
     };
     Ok((deployment, state))
 }
+
+#[cfg(test)]
+impl Scope {
+    /// The sample deployment with this state.
+    pub(super) fn sample(state: &serde_json::Value) -> Self {
+        let deployment = crate::terraform::tests::sample();
+        Self {
+            name: deployment.name.clone(),
+            region: deployment.region.clone(),
+            deployment: Some(deployment),
+            state: State::parse(&state.to_string()).unwrap(),
+            prices: Prices::load().ok(),
+        }
+    }
+}

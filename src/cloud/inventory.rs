@@ -352,7 +352,7 @@ impl Inventory {
         self.list("list the listeners", &ask, "Listeners").await
     }
 
-    /// ARNs of what carries the tag of a deployment, of one type, e.g. `logs:log-group`.
+    /// ARNs of what carries the tag of a deployment, of one service or type, e.g. `logs`.
     ///
     /// # Errors
     /// As [`Inventory::account`].

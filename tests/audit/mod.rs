@@ -123,9 +123,11 @@ fn what_no_plan_shows_is_found_and_mended() {
     assert_eq!(found(&report(&look(&["--json"]))), wanted);
 
     // As scripts/destroy.sh does it.
-    stack
-        .terraform(&["state", "rm", "aws_ebs_volume.database"])
-        .expect_success("terraform state rm");
+    let mut forget = emulator.command("terraform");
+    forget
+        .arg(format!("-chdir={}", stack.path("").display()))
+        .args(["state", "rm", "aws_ebs_volume.database"]);
+    run(&mut forget, LIMIT).expect_success("terraform state rm");
     stack
         .terraform(&["destroy", "-auto-approve"])
         .expect_success("terraform destroy");
@@ -207,8 +209,15 @@ fn a_look_that_is_denied_is_unknown_and_the_others_are_taken(
     let real = String::from_utf8(real.stdout).unwrap();
     let tools = tempfile::tempdir().unwrap();
     let file = tools.path().join("aws");
+    // Whether the VPC is there, and the security groups: the rest is not allowed.
     let script = format!(
-        "#!/bin/sh\ncase \"$1 $2\" in 'iam list-roles') echo 'An error occurred (AccessDenied) when calling the ListRoles operation: \u{1b}[31mno' >&2; exit 254;; esac\nexec {} \"$@\"\n",
+        "#!/bin/sh
+case \"$2\" in
+  describe-vpcs | describe-security-group*) exec {} \"$@\" ;;
+esac
+echo \"An error occurred (AccessDenied) when calling $2: \u{1b}[31mno\" >&2
+exit 254
+",
         real.trim()
     );
     fs::write(&file, script).unwrap();
