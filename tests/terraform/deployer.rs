@@ -4,11 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{ADMIN_KEY, leftovers, rows};
-use crate::support::{Emulator, Outcome, Proxy, Stack, always_ready, repository, text};
+use crate::support::{
+    Emulator, Outcome, Proxy, REGION, Stack, always_ready, repository, run, text,
+};
 
 /// What AWS asks for though no call has its name, or what no call here needs, and why it is in the policy.
 const NOT_CALLED: [(&str, &str); 3] = [
@@ -61,10 +65,20 @@ fn emulated(without: &str) -> Value {
 
 #[test]
 fn filled_in_the_policy_fits_into_iam_and_is_scoped_wherever_iam_can_scope() {
-    let filled = policy()
-        .replace("ACCOUNT", "123456789012")
-        .replace("REGION", "ap-south-1")
-        .replace("NAME", "drawbridge");
+    let readme = fs::read_to_string(repository().join("README.md")).expect("README.md");
+    let fill = readme
+        .lines()
+        .find(|line| line.starts_with("sed 's/ACCOUNT/"))
+        .expect("how to fill it in");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", fill]).current_dir(repository());
+    let filled = run(&mut shell, Duration::from_secs(10)).expect_success(fill);
+    for placeholder in ["ACCOUNT", "REGION", "NAME"] {
+        assert!(
+            !filled.contains(placeholder),
+            "{placeholder} is left:\n{filled}"
+        );
+    }
     let filled: Value = serde_json::from_str(&filled).expect("JSON");
     // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: a managed policy, white space not counted.
     assert!(
@@ -78,7 +92,12 @@ fn filled_in_the_policy_fits_into_iam_and_is_scoped_wherever_iam_can_scope() {
             let is_ours = resource.starts_with("arn:aws:") && resource.contains(":123456789012:");
             let by_region =
                 statement["Condition"]["StringEquals"]["aws:RequestedRegion"] == "ap-south-1";
-            assert!(is_ours || resource == "*" && by_region, "{statement}");
+            // IAM has neither regions nor, for this one, resources.
+            let is_list = statement["Action"] == "iam:ListRoles";
+            assert!(
+                is_ours || resource == "*" && (by_region || is_list),
+                "{statement}"
+            );
         }
         for action in texts(&statement["Action"]) {
             assert!(!action.ends_with(":*") && action != "*", "{action}");
@@ -114,6 +133,9 @@ fn with_the_policy_an_operator_can_do_everything_and_nothing_in_it_is_superfluou
     let closed = stack.drawbridge(&["nat", "close", "--json", "--url", &always_ready()]);
     assert_closed_but_for_ssh(&closed);
     assert_eq!(status(&stack)["window"], "closed");
+    stack
+        .drawbridge(&["audit"])
+        .expect_success("drawbridge audit of what is as it should be");
 
     // Everything that people change, and the window opened again, by somebody who lacks one action.
     admin.allow("operator", &emulated("ec2:CreateNatGateway"));
@@ -151,6 +173,14 @@ fn with_the_policy_an_operator_can_do_everything_and_nothing_in_it_is_superfluou
     stack.apply();
     stack.destroy();
     assert_eq!(leftovers(&admin), Vec::<String>::new());
+    admin.aws(
+        "iam",
+        "create_role",
+        json!({"RoleName": "drawbridge-left", "AssumeRolePolicyDocument": "{}"}),
+    );
+    let found = stack.drawbridge(&["audit", "--name", "drawbridge", "--region", REGION]);
+    assert_eq!(found.code, Some(6), "{}", found.text);
+    assert!(found.text.contains("drawbridge-left"), "{}", found.text);
 
     let called: BTreeSet<_> = proxy.calls().into_keys().collect();
     let is_called = |action: &String| match action.strip_suffix('*') {
