@@ -1,6 +1,4 @@
-//! What is off by default, against the emulator: TLS, the flow log, leases, and what a plan says right after each.
-
-use std::thread;
+//! What is off by default, against the emulator: TLS, the flow log, and what a plan says right after each.
 
 use serde_json::{Value, json};
 
@@ -31,8 +29,6 @@ fn features_come_and_go_and_every_plan_after_them_is_empty() {
     made::no_destroy_can_hang(&stack.state()[0]);
     outputs_lead_to_the_domain(&stack, &deployment);
     flow_log_is_written_by_a_role_of_its_own(&emulator, &deployment);
-    plain_destroy_is_refused(&stack, &deployment);
-    a_lease_replaces_the_schedule_alone(&emulator, &stack, &deployment);
 
     // Without the certificate again, and with the window closed.
     stack.write("features.auto.tfvars.json", "{}");
@@ -101,86 +97,4 @@ fn flow_log_is_written_by_a_role_of_its_own(emulator: &Emulator, deployment: &Va
         !policy.contains("CreateLogGroup") && policy.contains("log-group:/drawbridge/vpc-flow-log"),
         "{policy}"
     );
-}
-
-/// The data outlives a mistyped command; `scripts/destroy.sh` is the way that asks what is to become of it.
-fn plain_destroy_is_refused(stack: &Stack, deployment: &Value) {
-    let before = stack.state();
-    let said = stack.terraform(&["destroy", "-auto-approve"]);
-    assert_eq!(said.code, Some(1), "{}", said.text);
-    assert!(
-        said.one_line()
-            .contains("aws_ebs_volume.database has lifecycle.prevent_destroy set"),
-        "{}",
-        said.text
-    );
-    assert_eq!(stack.state()[0], before[0], "something was destroyed");
-    assert!(text(&deployment["database_volume_id"]).starts_with("vol-"));
-}
-
-fn a_lease_replaces_the_schedule_alone(emulator: &Emulator, stack: &Stack, deployment: &Value) {
-    let gateway = text(&deployment["nat_gateway"]["id"]);
-    assert_eq!(
-        deployment["nat_gateway"]["schedule"],
-        format!("drawbridge-{gateway}-4h")
-    );
-    let schedule = || ("delete+create", "aws_scheduler_schedule.nat_deadline[0]");
-    for (until, name) in [
-        ("2999-01-01T00:00:00Z", "29990101T000000Z"),
-        ("2999-01-01T00:30:00Z", "29990101T003000Z"),
-    ] {
-        stack.write(
-            "nat.auto.tfvars.json",
-            &json!({"nat_gateway": true, "nat_gateway_until": until}).to_string(),
-        );
-        let (action, address) = schedule();
-        assert_eq!(
-            stack.plan(),
-            [(action.to_owned(), address.to_owned())],
-            "another deadline is another schedule and nothing else"
-        );
-        stack
-            .terraform(&["apply", "plan"])
-            .expect_success("the lease");
-        assert_eq!(stack.plan(), [], "leased");
-        let now = stack.output("deployment")["nat_gateway"]["schedule"].clone();
-        assert_eq!(now, format!("drawbridge-{gateway}-{name}"));
-        let made = emulator.aws("scheduler", "get_schedule", json!({"Name": now}));
-        assert_eq!(
-            made["ScheduleExpression"],
-            format!("at({})", until.trim_end_matches('Z'))
-        );
-        let all = emulator.aws("scheduler", "list_schedules", json!({}));
-        assert_eq!(rows(&all, "Schedules").len(), 1, "{all}");
-    }
-}
-
-/// With names that are as close to each other as names can be: one is the other and a host.
-#[test]
-fn two_deployments_share_an_account_and_a_region() {
-    let emulator = Emulator::start();
-    let stacks = ["drawbridge", "drawbridge-backend"].map(|name| {
-        let stack = Stack::new(&emulator, ADMIN_KEY);
-        let settings = json!({"name": name, "flow_log_retention_days": 1});
-        stack.write("name.auto.tfvars.json", &settings.to_string());
-        stack
-    });
-    thread::scope(|scope| {
-        for stack in &stacks {
-            scope.spawn(|| stack.apply());
-        }
-    });
-    let [first, second] = &stacks;
-    first.write("nat.auto.tfvars.json", r#"{"nat_gateway": false}"#);
-    first.apply();
-    assert_eq!(first.plan(), []);
-    assert_eq!(
-        second.plan(),
-        [],
-        "closing the first window changed the second deployment"
-    );
-    let [one, other] = [first, second].map(|stack| stack.output("deployment"));
-    assert_eq!(one["nat_gateway"], Value::Null);
-    assert!(other["nat_gateway"]["id"].is_string());
-    assert_ne!(one["vpc_id"], other["vpc_id"]);
 }
