@@ -224,7 +224,13 @@ fn sigterm_and_sighup_to_us_reach_the_command_as_sigterm() {
         appears(&stage, "started");
         kill(signal, &child.id().to_string());
         assert_eq!(end(child).status, 8, "{signal}");
-        assert_closed(&stage, &report(&stage));
+        let report = report(&stage);
+        assert_eq!(
+            report["command"]["said"],
+            Value::Null,
+            "it was the end of the time"
+        );
+        assert_closed(&stage, &report);
     }
 }
 
