@@ -42,13 +42,12 @@ fn audit(emulator: &Emulator, directory: &Path, tools: &Path, arguments: &[&str]
     run(&mut command, LIMIT)
 }
 
-/// Everything on stdout and stderr but the progress lines, as JSON.
+/// The JSON among progress lines.
 fn report(outcome: &Outcome) -> Value {
-    let start = outcome
-        .text
-        .find("{\n")
-        .unwrap_or_else(|| panic!("no JSON: {}", outcome.text));
-    serde_json::from_str(&outcome.text[start..]).unwrap_or_else(|e| panic!("{e}: {}", outcome.text))
+    let start = outcome.text.find("{\n").unwrap_or_default();
+    let mut values = serde_json::Deserializer::from_str(&outcome.text[start..]).into_iter();
+    let value = values.next().and_then(Result::ok);
+    value.unwrap_or_else(|| panic!("no JSON: {}", outcome.text))
 }
 
 fn found(report: &Value) -> Found {
