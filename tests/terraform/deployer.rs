@@ -176,7 +176,10 @@ fn with_the_policy_an_operator_can_do_everything_and_nothing_in_it_is_superfluou
     admin.aws(
         "iam",
         "create_role",
-        json!({"RoleName": "drawbridge-left", "AssumeRolePolicyDocument": "{}"}),
+        json!({
+            "RoleName": "drawbridge-left", "AssumeRolePolicyDocument": "{}",
+            "Tags": [{"Key": "Deployment", "Value": "drawbridge"}],
+        }),
     );
     let found = stack.drawbridge(&["audit", "--name", "drawbridge", "--region", REGION]);
     assert_eq!(found.code, Some(6), "{}", found.text);
