@@ -12,7 +12,7 @@ use drawbridge::bastion::host_keys::Pins;
 use drawbridge::bastion::{Access, Endpoint, Login};
 use drawbridge::terraform::Deployment;
 
-use crate::support::free_port;
+use crate::support::{self, free_port};
 
 /// Debian's place, and the usual others. sshd must be started by its absolute path.
 const PLACES: [&str; 3] = [
@@ -153,10 +153,10 @@ fn user() -> String {
 }
 
 fn deployment() -> Deployment {
-    let host = r#"{"instance_id":"i-1","private_ip":"127.0.0.1","public_ip":"127.0.0.1","image_id":"ami-1"}"#;
-    let json = format!(
-        r#"{{"name":"drawbridge","region":"ap-south-1","vpc_id":"vpc-1","bastion":{host},"backend":{host},"database":{host},
-        "load_balancer":{{"dns_name":"lb","url":"http://lb"}},"nat_gateway":null}}"#
-    );
-    Deployment::parse(&json).unwrap()
+    let mut output = support::deployment();
+    for host in ["bastion", "backend", "database"] {
+        output[host]["private_ip"] = "127.0.0.1".into();
+        output[host]["public_ip"] = "127.0.0.1".into();
+    }
+    Deployment::parse(&output.to_string()).unwrap()
 }

@@ -11,6 +11,8 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::support;
+
 /// Plays terraform: answers from files, writes down what it was asked, and opens or closes the window when it applies.
 const TERRAFORM: &str = r#"#!/usr/bin/env bash
 set -u
@@ -130,7 +132,7 @@ impl Stage {
         fs::write(path.join("terraform/main.tf"), "").unwrap();
         let answers = Arc::new(Mutex::new(Answers {
             parameters: json!({}),
-            identity: ACCOUNT.to_owned(),
+            identity: support::ACCOUNT.to_owned(),
             schedule: Some(DEADLINE.to_owned()),
             ready: 200,
         }));
@@ -380,16 +382,11 @@ impl Ended {
 }
 
 fn deployment(gateway: &Value) -> Value {
-    let host = |id: &str, ip: &str| json!({"instance_id": id, "private_ip": ip, "public_ip": "203.0.113.9", "image_id": "ami-1"});
-    json!({
-        "name": "drawbridge", "region": "ap-south-1", "account_id": ACCOUNT, "vpc_id": "vpc-1",
-        "private_route_table_id": "rtb-1", "database_volume_id": "vol-1", "bastion": host("i-bastion", "10.20.1.5"),
-        "backend": host("i-backend", "10.20.2.5"), "database": host("i-database", "10.20.3.10"),
-        "load_balancer": {"dns_name": "lb", "url": "http://lb", "ready_url": "http://lb/ready"}, "nat_gateway": gateway,
-    })
+    let mut output = support::deployment();
+    output["nat_gateway"] = gateway.clone();
+    output
 }
 
-const ACCOUNT: &str = "123456789012";
 const DEADLINE: &str = "at(2099-01-01T00:00:00)";
 
 /// The state's resources: those of the window, or none.

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use emulator::Emulator;
 pub use ports::free_port;
@@ -138,6 +138,20 @@ impl Drop for Running {
 /// The text of a JSON string; empty for anything else.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The account of [`deployment`], and of every emulator.
+pub const ACCOUNT: &str = "123456789012";
+
+/// Terraform's output `deployment` while the window is closed.
+pub fn deployment() -> Value {
+    let host = |id: &str, ip: &str| json!({"instance_id": id, "private_ip": ip, "public_ip": "203.0.113.9", "image_id": "ami-1"});
+    json!({
+        "name": "drawbridge", "region": REGION, "account_id": ACCOUNT, "vpc_id": "vpc-1", "private_route_table_id": "rtb-1",
+        "bastion": host("i-bastion", "10.20.1.5"), "backend": host("i-backend", "10.20.2.5"),
+        "database": host("i-database", "10.20.3.10"), "database_volume_id": "vol-1",
+        "load_balancer": {"dns_name": "lb", "url": "http://lb", "ready_url": "http://lb/ready"}, "nat_gateway": null,
+    })
 }
 
 /// Where this repository is checked out.
