@@ -127,15 +127,17 @@ mod tests {
             };
             let head = std::thread::spawn(move || answer_one(listener, status));
             let seen = Door::of(&load_balancer, None).ask().await;
+            assert_eq!(seen.is_ok(), status == "200 OK", "{seen:?}");
+            let end = format!("/health answers {}", &status[..3]);
+            let seen = seen.unwrap_or_else(|seen| seen);
+            // Before the join: whoever was not asked would wait for ever.
+            assert!(seen.ends_with(&end), "{seen}");
             let head = head.join().unwrap();
             assert!(head.starts_with("get /health "), "{head}");
             assert!(
                 head.contains(&format!("host: api.invalid:{port}")),
                 "{head}"
             );
-            assert_eq!(seen.is_ok(), status == "200 OK");
-            let end = format!("/health answers {}", &status[..3]);
-            assert!(seen.unwrap_or_else(|seen| seen).ends_with(&end));
         }
     }
 
