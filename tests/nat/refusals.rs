@@ -1,5 +1,8 @@
 //! What keeps all of status, open and close from anything: named, with status 4, nothing changed.
 
+use drawbridge::terraform::executable;
+
+use super::close::appears;
 use super::stage::{Ended, Stage};
 
 const COMMANDS: [&[&str]; 3] = [
@@ -170,6 +173,51 @@ fn a_locked_state() {
             (before, vec!["plan".to_owned()])
         );
     }
+}
+
+/// The output of a deployment without a provider, and something that holds the lock for as long as it is let.
+const LOCKABLE: &str = r#"
+variable "nat_gateway" { type = bool }
+variable "hold" { default = false }
+resource "terraform_data" "held" {
+  count = var.hold ? 1 : 0
+  provisioner "local-exec" {
+    command = "touch held; for i in $(seq 1200); do [ ! -e release ] || exit 0; sleep 0.1; done"
+  }
+}
+output "deployment" { value = jsondecode(file("../deployment.json")) }
+"#;
+
+#[test]
+fn a_state_that_another_terraform_has_locked() {
+    let stage = Stage::closed();
+    stage.position("{\"nat_gateway\": true}\n");
+    stage.put("terraform/main.tf", LOCKABLE);
+    let real = executable("terraform", std::env::var_os("PATH").as_deref()).unwrap();
+    let script = format!("#!/bin/sh\nexec {} \"$@\"\n", real.display());
+    stage.put("bin/terraform", &script);
+    let terraform = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&real);
+        command
+            .args(arguments)
+            .current_dir(stage.path().join("terraform"))
+            .env_remove("TF_CLI_CONFIG_FILE")
+            .env("CHECKPOINT_DISABLE", "1")
+            .stdout(std::process::Stdio::null());
+        command
+    };
+    for arguments in [&["init"][..], &["apply", "-auto-approve"]] {
+        assert!(terraform(arguments).status().unwrap().success());
+    }
+    let mut other = terraform(&["apply", "-auto-approve", "-var=hold=true"])
+        .spawn()
+        .unwrap();
+    appears(&stage, "terraform/held");
+    let ended = stage.nat(&["close"]);
+    stage.put("terraform/release", "");
+    other.wait().unwrap();
+    assert_refused(&ended, &["state is locked by `apply` of", "force-unlock"]);
+    assert!(stage.position_now().contains("true"));
 }
 
 #[test]
