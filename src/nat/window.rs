@@ -129,11 +129,16 @@ impl InState {
 }
 
 impl Seen {
-    /// The window's gateways that stand.
+    /// The window's gateways that stand; those on their way out last, since EC2 lists them in any order.
     pub(super) fn standing(&self) -> impl Iterator<Item = &Gateway> {
-        self.gateways
-            .iter()
-            .filter(|gateway| gateway.is_standing() && self.is_ours(gateway))
+        let ours = |is_leaving| {
+            self.gateways.iter().filter(move |gateway| {
+                gateway.is_standing()
+                    && self.is_ours(gateway)
+                    && (gateway.state == GatewayState::Deleting) == is_leaving
+            })
+        };
+        ours(false).chain(ours(true))
     }
 
     /// A gateway that stands in this VPC and is not the window's.

@@ -444,3 +444,13 @@ fn a_schedule_that_is_just_due_is_not_called_broken() {
     assert_eq!(found(&due(datetime!(2026-11-20 10:56 UTC))), []);
     assert_eq!(only(&due(datetime!(2026-11-20 10:55 UTC))).0, "overdue");
 }
+
+#[test]
+fn a_gateway_on_its_way_out_does_not_hide_one_that_works() {
+    let mut seen = open();
+    seen.gateways
+        .insert(0, gateway("nat-0", GatewayState::Deleting, true));
+    assert_eq!(seen.window(), open_window("nat-1"));
+    assert_eq!(seen.steps_to_close(false).unwrap()[0], Step::Gate);
+    assert!(matches!(seen.may_open(), Err(Refusal::IsOpen { .. })));
+}
