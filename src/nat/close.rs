@@ -34,7 +34,8 @@ pub(super) const UNTIL: &str = "nat_gateway_until";
 /// How often more than one gateway or address is looked for: each turn removes one of each.
 const TURNS: usize = 4;
 
-/// `terraform import` refuses a configuration whose lease has ended; what it is told instead lasts this long.
+/// `terraform import` refuses a configuration whose lease has ended, and with neither a lease nor `nat_gateway_max_hours`
+/// one has no place for a schedule; what it is told instead lasts this long.
 const IMPORT_LEASE: time::Duration = time::Duration::hours(1);
 
 /// How to close.
@@ -211,7 +212,7 @@ impl Closing<'_> {
                     }
                 }
                 Step::Adopt(orphans) => {
-                    self.adopt(&orphans, seen.position).await?;
+                    self.adopt(&orphans).await?;
                     clock.phase("adopt");
                 }
                 Step::Plan => {
@@ -309,12 +310,9 @@ impl Closing<'_> {
     }
 
     /// Tells the state what stands. The position may say closed already, so the variable is set here.
-    async fn adopt(&self, orphans: &[Orphan], position: Position) -> Result<(), NatError> {
+    async fn adopt(&self, orphans: &[Orphan]) -> Result<(), NatError> {
         let until = instant_text(OffsetDateTime::now_utc() + IMPORT_LEASE);
-        let mut open = vec![(VARIABLE, "true")];
-        if matches!(position, Position::Leased { .. }) {
-            open.push((UNTIL, until.as_str()));
-        }
+        let open = [(VARIABLE, "true"), (UNTIL, until.as_str())];
         for orphan in orphans {
             self.progress
                 .say(&format!("taking {} into the state", orphan.id));

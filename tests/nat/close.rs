@@ -345,10 +345,20 @@ fn the_rest_is_left_on_request_and_only_the_window_is_planned() {
 
 #[test]
 fn what_the_state_does_not_know_is_imported_and_closed() {
+    // Without a lease as well: where nat_gateway_max_hours is 0, only one gives the schedule a place.
+    for position in [
+        r#"{"nat_gateway": true, "nat_gateway_until": "2026-01-01T00:00:00Z"}"#,
+        r#"{"nat_gateway": true}"#,
+    ] {
+        imports_and_closes(position);
+    }
+}
+
+fn imports_and_closes(position: &str) {
     let stage = Stage::open();
     stage.as_in("closed", "state.json");
     stage.as_in("closed", "deployment.json");
-    stage.position(r#"{"nat_gateway": true, "nat_gateway_until": "2026-01-01T00:00:00Z"}"#);
+    stage.position(position);
     let ended = stage.nat(&["close", "--json"]);
     assert_closed_but_for_ssh(&ended, &stage);
     assert_eq!(
