@@ -128,6 +128,10 @@ pub async fn close(
     };
     let outcome = match ended {
         Ok(outcome) => outcome,
+        // A refusal says that nothing was changed.
+        Err(error) if error.is_refusal() && done.has_applied => {
+            return Err(NatError::PartlyClosed(Box::new(error)));
+        }
         Err(error) if error.is_refusal() => {
             return Ok(clock.report(&deployment, Outcome::Refused).refused(&error));
         }
@@ -162,6 +166,8 @@ struct Done {
     /// Which hosts got out while the window was open.
     before: BTreeMap<Role, Result<bool, ProbeError>>,
     plan: Option<Plan>,
+    /// Whether an apply has gone through.
+    has_applied: bool,
 }
 
 /// Everything a close works with.
@@ -218,6 +224,13 @@ impl Closing<'_> {
                 Step::Plan => {
                     let is_unchanged = self.plan(done).await?;
                     clock.phase("plan");
+                    if let Some(refusal) = done.refusal.take_if(|_| done.has_applied) {
+                        // What still stands the proofs say; this says why.
+                        self.progress.say(&chain(&refusal));
+                        done.plan = None;
+                        steps = VecDeque::from([Step::Prove]);
+                        continue;
+                    }
                     if done.refusal.is_some() {
                         return Ok(Outcome::Refused);
                     }
@@ -232,6 +245,7 @@ impl Closing<'_> {
                         self.progress.line("closing");
                         let applied = self.terraform.apply(&plan).await;
                         applied.map_err(NatError::Apply)?;
+                        done.has_applied = true;
                         clock.phase("apply");
                     }
                 }

@@ -34,6 +34,11 @@ pub enum NatError {
         "the apply did not finish; the window may be half closed: run `drawbridge nat close` again, it goes on from there"
     )]
     Apply(#[source] TerraformError),
+    /// An apply has finished, and more than it could take along stands.
+    #[error(
+        "a part is closed, but not everything: run `drawbridge nat close` again, it goes on from there"
+    )]
+    PartlyClosed(#[source] Box<NatError>),
 }
 
 impl From<TerraformError> for NatError {
@@ -61,7 +66,11 @@ impl NatError {
             Self::Terraform(error) => matches!(error, TerraformError::Locked { .. }),
             Self::StateAccess { .. } => true,
             Self::Cloud(error) => error.is_about_access(),
-            Self::State(_) | Self::Position(_) | Self::Interrupted | Self::Apply(_) => false,
+            Self::State(_)
+            | Self::Position(_)
+            | Self::Interrupted
+            | Self::Apply(_)
+            | Self::PartlyClosed(_) => false,
         }
     }
 }
@@ -87,5 +96,18 @@ mod tests {
         assert!(failed("Error: No valid credential sources found").is_refusal());
         let other = failed("Error: Unsupported argument");
         assert!(!other.is_refusal() && other.to_string().contains("Unsupported"));
+    }
+
+    #[test]
+    fn what_fails_after_a_change_is_no_refusal() {
+        let expired = failed("Error: ExpiredToken");
+        assert!(expired.is_refusal());
+        let later = NatError::PartlyClosed(Box::new(expired));
+        assert!(!later.is_refusal());
+        let text = crate::error_chain::chain(&later);
+        assert!(
+            text.contains("nat close") && text.contains("have expired"),
+            "{text}"
+        );
     }
 }
