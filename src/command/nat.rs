@@ -119,7 +119,7 @@ Else:
   1    opening or closing failed; the message says what stands
   2    wrong usage
   4    refused: a window stands, the plan wants more than the window, a NAT gateway that is not the window's, missing or
-       expired credentials, another account, a locked state; before opening nothing was changed
+       expired credentials, another account, a locked state; nothing was changed
   5    closed, but not everything could be proven
   127  there is no such command; nothing was changed
   130  interrupted while opening or closing";

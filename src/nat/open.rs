@@ -138,6 +138,8 @@ impl Report {
             Some(close) => close.outcome.exit(),
             None if self.was_interrupted => Exit::Interrupted,
             None => Exit::Failed,
+            // A close that refuses leaves open what was opened.
+            Some(close) if close.outcome == Outcome::Refused => Exit::Failed,
         };
         exit as u8
     }
@@ -423,5 +425,32 @@ impl<'a> Opening<'a> {
             }
             attempt += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_4_is_kept_for_what_was_not_opened() {
+        let mut report = Report::new(
+            &crate::terraform::tests::sample(),
+            OffsetDateTime::now_utc(),
+        );
+        report.close = Some(report::Report {
+            deployment: report.deployment.clone(),
+            outcome: Outcome::Refused,
+            refusal: Some("a gateway that is not the window's".to_owned()),
+            waiting: Vec::new(),
+            proofs: Vec::new(),
+            window: None,
+            phases: Vec::new(),
+            seconds: 0.0,
+            terraform_seconds: 0.0,
+        });
+        assert_eq!((report.status(), report.is_closed()), (1, false));
+        report.refusal = Some("the window is open already".to_owned());
+        assert_eq!(report.status(), 4);
     }
 }
