@@ -31,7 +31,7 @@ pub struct Ended {
 
 /// Runs `words` with our stdin, stdout, stderr and process group, so that a terminal's Ctrl-C reaches it as if it had
 /// been started by hand. SIGTERM and SIGHUP, which reach us alone, are passed on as SIGTERM. At `end` it gets SIGTERM, 30 s
-/// later SIGKILL.
+/// later SIGKILL. `interrupt` has seen no signal before: one that came while the command was being started is passed on too.
 pub(super) async fn run(words: &[String], end: Instant, interrupt: &Interrupt) -> Ended {
     let [program, arguments @ ..] = words else {
         return Ended {
@@ -49,7 +49,6 @@ pub(super) async fn run(words: &[String], end: Instant, interrupt: &Interrupt) -
             };
         }
     };
-    let interrupt = interrupt.from_now();
     let mut terminations = 0;
     let mut deadline = end;
     let mut said = None;

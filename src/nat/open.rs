@@ -47,6 +47,9 @@ const EVERY: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// A Ctrl-C that ends the command reaches us too, a moment sooner or later; it is none against the close.
+const SETTLE: Duration = Duration::from_millis(100);
+
 /// How often somebody who only watches is told that the window is still open.
 const MENTION: Duration = Duration::from_secs(60);
 
@@ -135,11 +138,11 @@ impl Report {
             return exit as u8;
         }
         let exit = match &self.close {
+            // A close that refuses leaves open what was opened.
+            Some(close) if close.outcome == Outcome::Refused => Exit::Failed,
             Some(close) => close.outcome.exit(),
             None if self.was_interrupted => Exit::Interrupted,
             None => Exit::Failed,
-            // A close that refuses leaves open what was opened.
-            Some(close) if close.outcome == Outcome::Refused => Exit::Failed,
         };
         exit as u8
     }
@@ -226,6 +229,7 @@ pub async fn open(
         }
     }
     let progress = progress.again();
+    sleep(SETTLE).await;
     let interrupt = interrupt.from_now();
     match opening.close(end, &progress, &interrupt).await {
         Ok(closed) => report.close = Some(closed),
