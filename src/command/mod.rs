@@ -53,9 +53,17 @@ pub fn report_error(error: &anyhow::Error, progress: &Progress, interrupt: &Inte
     }
 }
 
-/// `--json`: readable by people too.
+/// `--json`: readable by people too, so the control characters that JSON lets stand as they are (DEL and C1, which begin
+/// terminal sequences as ESC does) are written as escapes.
 fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
+    let mut text = String::new();
+    for character in serde_json::to_string_pretty(value)?.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => text.push(character),
+        }
+    }
+    Ok(text + "\n")
 }
 
 // A closed pipe is not an error: whoever read it has seen enough.
@@ -81,6 +89,20 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_holds_no_control_characters_and_means_the_same() {
+        let said = ["\u{1b}[2J\u{9b}2J\u{7f}", "grün"];
+        let text = json(&said).unwrap();
+        assert!(
+            text.trim_end()
+                .lines()
+                .all(|line| !line.contains(char::is_control)),
+            "{text:?}"
+        );
+        let read: Vec<String> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, said);
+    }
 
     #[test]
     fn a_time_needs_its_unit() {

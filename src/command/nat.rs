@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::access::AccessArgs;
-use super::{DeploymentArgs, duration, report_error};
+use super::{DeploymentArgs, duration, json, print, report_error};
 use crate::bastion::Endpoint;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
@@ -359,15 +359,6 @@ fn open_text(report: &open::Report) -> String {
         ));
     }
     lines.join("\n")
-}
-
-fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
-}
-
-// A closed pipe is not an error: whoever read it has seen enough.
-fn print(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 fn text(report: &Report) -> String {
