@@ -77,6 +77,8 @@ impl Trouble {
             "token has expired",
             "Token has expired",
             "refresh failed",
+            "profile has expired",
+            "Error loading SSO Token",
         ]) {
             Self::ExpiredCredentials
         } else if has(&[
@@ -158,6 +160,16 @@ mod tests {
         );
         assert_eq!(
             read("An error occurred (ExpiredToken) when calling"),
+            Trouble::ExpiredCredentials
+        );
+        assert_eq!(
+            read(
+                "The SSO session associated with this profile has expired or is otherwise invalid."
+            ),
+            Trouble::ExpiredCredentials
+        );
+        assert_eq!(
+            read("Error loading SSO Token: Token for https://x.awsapps.com/start does not exist"),
             Trouble::ExpiredCredentials
         );
         assert_eq!(
