@@ -57,7 +57,12 @@ macro_rules! kind {
 }
 
 kind! { /// An Elastic IP.
-ElasticIp { allocation_id: Option<String>, association_id: Option<String>, public_ip: String, #[serde(default)] tags: Vec<Tag>, } }
+ElasticIp {
+    allocation_id: Option<String>, association_id: Option<String>,
+    // A carrier's address, of a Wavelength zone, has none.
+    #[serde(default)] public_ip: String,
+    #[serde(default)] tags: Vec<Tag>,
+} }
 kind! { /// A network interface.
 Interface {
     network_interface_id: String, status: String, #[serde(default)] description: String, vpc_id: Option<String>,
@@ -448,5 +453,20 @@ impl Inventory {
         let _turn = self.turns.acquire().await;
         let text = self.cloud.ask(what, arguments).await?;
         serde_json::from_str(&text).map_err(|error| self.cloud.misread(what, error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_elses_carrier_address_does_not_spoil_the_list() {
+        let json = r#"[{"AllocationId":"eipalloc-1","CarrierIp":"155.146.1.1","Domain":"vpc"},{"PublicIp":"203.0.113.1"}]"#;
+        let read: Vec<ElasticIp> = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            (read[0].public_ip.as_str(), read[1].public_ip.as_str()),
+            ("", "203.0.113.1")
+        );
     }
 }
