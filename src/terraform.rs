@@ -47,6 +47,19 @@ const APPLY_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// of a silent terminal.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
+/// Where terraform looks for arguments of the commands that are run here.
+const ARGUMENT_VARIABLES: [&str; 9] = [
+    "TF_CLI_ARGS",
+    "TF_CLI_ARGS_apply",
+    "TF_CLI_ARGS_destroy",
+    "TF_CLI_ARGS_import",
+    "TF_CLI_ARGS_init",
+    "TF_CLI_ARGS_output",
+    "TF_CLI_ARGS_plan",
+    "TF_CLI_ARGS_show",
+    "TF_CLI_ARGS_state_pull",
+];
+
 /// How an environment variable differs from our own for terraform.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -116,11 +129,10 @@ impl Terraform {
             set("TF_IN_AUTOMATION", OsStr::new("1")),
             set("TF_INPUT", OsStr::new("0")),
             set("CHECKPOINT_DISABLE", OsStr::new("1")),
-            // Arguments of the user's shell would change what a plan means here.
-            ("TF_CLI_ARGS".into(), Change::Remove),
-            ("TF_CLI_ARGS_plan".into(), Change::Remove),
-            ("TF_CLI_ARGS_apply".into(), Change::Remove),
         ];
+        // Arguments of the user's shell would change what a plan or an answer means here.
+        environment
+            .extend(ARGUMENT_VARIABLES.map(|variable| (OsString::from(variable), Change::Remove)));
         let mut scratch = None;
         match cli_config() {
             CliConfig::Keep => {}
@@ -520,5 +532,21 @@ impl Said {
         };
         let text = text.trim().to_owned();
         (!text.is_empty()).then_some((text, stays))
+    }
+}
+
+#[cfg(test)]
+mod environment_tests {
+    use super::*;
+
+    #[test]
+    fn arguments_of_the_users_shell_reach_no_command() {
+        let terraform = Terraform::new("/usr/bin/env".into(), "/".into()).unwrap();
+        for name in ARGUMENT_VARIABLES {
+            let mut all = terraform.environment.iter();
+            let removed =
+                all.any(|(variable, change)| variable == name && matches!(change, Change::Remove));
+            assert!(removed, "{name}");
+        }
     }
 }
