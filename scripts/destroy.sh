@@ -19,6 +19,7 @@ Works on $DRAWBRIDGE_TERRAFORM_DIR if set, else on the terraform folder of this 
 TEXT
 }
 
+# Bash before 4.4, which macOS has, takes an empty array for an unset variable; hence the `+` where they are used.
 volume=aws_ebs_volume.database id='' release=false options=() variables=()
 for option in "$@"; do
   case $option in
@@ -42,7 +43,7 @@ tidy() {
   local status=$? && trap '' INT TERM HUP
   rm -f -- "$override"
   [[ $status == 0 || -z $id ]] || terraform -chdir="$folder" state list "$volume" | grep -q . ||
-    terraform -chdir="$folder" import "${variables[@]}" "$volume" "$id" ||
+    terraform -chdir="$folder" import ${variables[@]+"${variables[@]}"} "$volume" "$id" ||
     printf 'The volume is not in the state. Before the next apply run the import above.\n' >&2
   exit "$status"
 }
@@ -51,8 +52,9 @@ if $release; then
   printf 'resource "aws_ebs_volume" "database" {\n  lifecycle {\n    prevent_destroy = false\n  }\n}\n' >"$override"
 elif grep -qx "$volume" <<<"$standing"; then
   id=$(terraform -chdir="$folder" state show -no-color "$volume" | sed -n 's/^ *id *= "\(vol-.*\)"$/\1/p')
+  [[ -n $id ]] || abort "terraform does not tell the id of $volume: nothing was changed"
   printf 'The volume %s stays, and the data in it. To take it up again, before the next apply:\n  terraform -chdir=%q import %s %s\n' "$id" "$folder" "$volume" "$id"
   terraform -chdir="$folder" state rm "$volume" >/dev/null
 fi
-terraform -chdir="$folder" destroy "${options[@]}"
+terraform -chdir="$folder" destroy ${options[@]+"${options[@]}"}
 printf 'Destroyed. To see whether anything is left: drawbridge audit\n'
