@@ -1,7 +1,7 @@
 //! What a person sees on stderr while a command works. stdout stays free for the result.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,12 +15,14 @@ pub struct Progress {
 #[derive(Debug)]
 enum Shown {
     Nothing,
-    Plain,
+    /// With the last passing line: waiting says the same every few seconds, and a log needs it once.
+    Plain(Mutex<String>),
     Spinner(ProgressBar),
 }
 
 impl Progress {
-    /// A spinner with the last line when stderr is a terminal, plain lines when it is a pipe or a file.
+    /// A spinner with the last line when stderr is a terminal, plain lines, none twice in a row, when it is a pipe or
+    /// a file.
     #[must_use]
     pub fn stderr() -> Self {
         let shown = if std::io::stderr().is_terminal() {
@@ -33,7 +35,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             Shown::Spinner(bar)
         } else {
-            Shown::Plain
+            Shown::Plain(Mutex::default())
         };
         Self {
             shown: Arc::new(shown),
@@ -52,7 +54,13 @@ impl Progress {
     pub fn line(&self, text: &str) {
         match self.shown.as_ref() {
             Shown::Nothing => {}
-            Shown::Plain => write_line(&escape(text)),
+            Shown::Plain(last) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                if *last != text {
+                    write_line(&escape(text));
+                    text.clone_into(&mut last);
+                }
+            }
             Shown::Spinner(bar) => bar.set_message(escape(text)),
         }
     }
@@ -69,7 +77,7 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match self.shown.as_ref() {
             Shown::Nothing => {}
-            Shown::Plain => write_line(&escape(text)),
+            Shown::Plain(_) => write_line(&escape(text)),
             Shown::Spinner(bar) => bar.suspend(|| write_line(&escape(text))),
         }
     }
@@ -78,7 +86,7 @@ impl Progress {
     pub fn say_always(&self, text: &str) {
         match self.shown.as_ref() {
             Shown::Nothing => write_line(&escape(text)),
-            Shown::Plain | Shown::Spinner(_) => self.say(text),
+            Shown::Plain(_) | Shown::Spinner(_) => self.say(text),
         }
     }
 
@@ -87,7 +95,7 @@ impl Progress {
     pub fn again(&self) -> Self {
         match self.shown.as_ref() {
             Shown::Spinner(_) => Self::stderr(),
-            Shown::Nothing | Shown::Plain => self.clone(),
+            Shown::Nothing | Shown::Plain(_) => self.clone(),
         }
     }
 
