@@ -464,12 +464,16 @@ impl<'a> Clock<'a> {
         self.phases.push(Phase {
             name,
             seconds: (now - self.start).as_secs_f64(),
-            terraform_seconds: (spent - self.spent).as_secs_f64(),
+            // Several terraforms may be asked at once.
+            terraform_seconds: (spent - self.spent).min(now - self.start).as_secs_f64(),
         });
         (self.start, self.spent) = (now, spent);
     }
 
     fn report(self, deployment: &Deployment, outcome: Outcome) -> Report {
+        let elapsed = self.first.0.elapsed();
+        let spent = self.terraform.spent() - self.first.1;
+        let terraform_seconds = spent.min(elapsed).as_secs_f64();
         Report {
             deployment: deployment.name.clone(),
             outcome,
@@ -478,8 +482,8 @@ impl<'a> Clock<'a> {
             proofs: Vec::new(),
             window: None,
             phases: self.phases,
-            seconds: self.first.0.elapsed().as_secs_f64(),
-            terraform_seconds: (self.terraform.spent() - self.first.1).as_secs_f64(),
+            seconds: elapsed.as_secs_f64(),
+            terraform_seconds,
         }
     }
 }
