@@ -73,7 +73,15 @@ pub(super) async fn roles(inventory: &Inventory, scope: &Scope) -> Found {
         if tag(&inventory.role_tags(name).await?, "Deployment") != Some(&scope.name) {
             continue;
         }
-        let meaning = "a role of this deployment; its policies and instance profiles go first";
+        // Roles belong to no region, and without a state nobody knows where a deployment of this name stands.
+        let meaning = if scope.deployment.is_some() {
+            "a role of this deployment; its policies and instance profiles go first".to_owned()
+        } else {
+            format!(
+                "a role of {}, which is in use if {} stands in another region: look there before; its policies and instance profiles go first",
+                scope.name, scope.name
+            )
+        };
         let delete = format!("aws iam delete-role --role-name {name}");
         findings.push(Finding::new(Class::Leftover, "role", name, meaning).mended_by(delete));
     }
