@@ -57,4 +57,4 @@ elif grep -qx "$volume" <<<"$standing"; then
   terraform -chdir="$folder" state rm "$volume" >/dev/null
 fi
 terraform -chdir="$folder" destroy ${options[@]+"${options[@]}"}
-printf 'Destroyed. To see whether anything is left: drawbridge audit\n'
+printf 'Destroyed. To see whether anything is left: drawbridge audit --name NAME --region REGION\n'
