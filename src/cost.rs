@@ -227,6 +227,7 @@ impl Bill {
             window_gigabyte_usd_micros: table.nat_gateway_gigabyte.usd,
             not_included: vec![
                 format!("load balancer capacity units: {} an hour each{}", capacity.usd.exact(), doubt.unwrap_or_default()),
+                "CPU credits of t3 and t4g above their baseline".to_owned(),
                 "data transfer to the internet and between zones".to_owned(),
                 format!("snapshots, those of the published images too: {} a GB-month", table.snapshot_gigabyte_month.usd.exact()),
                 "flow logs, when flow_log_retention_days is set: CloudWatch's rates for what they hold".to_owned(),

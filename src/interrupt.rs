@@ -195,6 +195,7 @@ mod tests {
         sender.send_modify(|arrived| arrived.terminations += 1);
         token.terminated(0).await;
     }
+
     #[test]
     fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
         assert!(is_ignored(Some("Name:\tx\nSigIgn:\t0000000000001001\n")));

@@ -51,6 +51,11 @@ resource "aws_iam_role_policy" "flow_log" {
       Effect   = "Allow"
       Action   = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
       Resource = "${aws_cloudwatch_log_group.flow_log[0].arn}:*"
+      }, {
+      # Names no single group; delivery asks for it before it writes.
+      Effect   = "Allow"
+      Action   = "logs:DescribeLogGroups"
+      Resource = "arn:${data.aws_partition.current.partition}:logs:${var.region}:${data.aws_caller_identity.current.account_id}:log-group:*"
     }]
   })
 }

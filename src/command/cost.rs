@@ -42,11 +42,11 @@ pub struct CostArgs {
     /// Instance type of the database
     #[arg(long, value_name = "TYPE")]
     database: Option<String>,
-    /// Size of each host's root disk in GiB
-    #[arg(long, value_name = "GIB")]
+    /// Size of each host's root disk in GiB, 4 to 1000
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(4..=1000))]
     root_volume_gib: Option<u64>,
-    /// Size of the database's own volume in GiB
-    #[arg(long, value_name = "GIB")]
+    /// Size of the database's own volume in GiB, 1 to 16384
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=16384))]
     database_volume_gib: Option<u64>,
     /// Print JSON; amounts in millionths of a US dollar
     #[arg(long)]

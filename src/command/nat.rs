@@ -97,7 +97,7 @@ Open the window for a time, run a command, and close it in every case.
 
 Refuses while a window stands, or if the plan would change anything but the window. Says what it costs, writes the lease
 into nat.auto.tfvars.json, applies, waits until the private hosts have their route, and runs COMMAND in this terminal:
-Ctrl-C is COMMAND's, SIGTERM and SIGHUP are passed on to it as SIGTERM. At the end of TIME it gets SIGTERM and 30 seconds
+Ctrl-C is COMMAND's, SIGTERM and SIGHUP are passed on to it as SIGTERM. At the end of TIME it gets SIGTERM and two minutes
 later SIGKILL. Without COMMAND the window stands until TIME is over or Ctrl-C.
 
 Then it closes as `drawbridge nat close` does, whatever happened before. Hosts that COMMAND has replaced get the rest of

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::interrupt::Interrupt;
 
-/// After SIGTERM; `terraform apply` finishes the requests under way in that time, and the lease has more left than this.
-const GRACE: Duration = Duration::from_secs(30);
+/// After SIGTERM; `terraform apply` finishes the requests under way in that time (a deletion takes up to a minute), and the
+/// lease has more left than this.
+const GRACE: Duration = Duration::from_secs(120);
 
 /// Exit statuses of a shell for a command that it cannot find, or cannot run.
 const NOT_FOUND: u8 = 127;
@@ -30,7 +31,7 @@ pub struct Ended {
 }
 
 /// Runs `words` with our stdin, stdout, stderr and process group, so that a terminal's Ctrl-C reaches it as if it had
-/// been started by hand. SIGTERM and SIGHUP, which reach us alone, are passed on as SIGTERM. At `end` it gets SIGTERM, 30 s
+/// been started by hand. SIGTERM and SIGHUP, which reach us alone, are passed on as SIGTERM. At `end` it gets SIGTERM, 2 min
 /// later SIGKILL. `interrupt` has seen no signal before: one that came while the command was being started is passed on too.
 pub(super) async fn run(words: &[String], end: Instant, interrupt: &Interrupt) -> Ended {
     let [program, arguments @ ..] = words else {

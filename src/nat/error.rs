@@ -11,8 +11,8 @@ pub enum NatError {
     /// Terraform, the only one that changes anything.
     #[error(transparent)]
     Terraform(TerraformError),
-    /// The place where the state is kept (a bucket, say) does not let us in.
-    #[error("terraform cannot read its state: {trouble}")]
+    /// AWS, or the place where the state is kept (a bucket, say), does not let terraform in.
+    #[error("terraform is not let in: {trouble}")]
     StateAccess {
         /// What stood in the way.
         trouble: Trouble,

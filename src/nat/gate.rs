@@ -137,7 +137,7 @@ pub async fn look(cloud: &Cloud, deployment: &Deployment) -> Result<Vec<Host>, C
 /// reach the new one before it has fetched the new password. So the API has to answer as well.
 ///
 /// # Errors
-/// When SSM cannot be asked.
+/// When SSM cannot be asked, still not at the end; at once when the credentials are refused.
 pub async fn wait(
     cloud: &Cloud,
     deployment: &Deployment,
@@ -148,7 +148,18 @@ pub async fn wait(
 ) -> Result<Vec<Waiting>, CloudError> {
     let start = Instant::now();
     loop {
-        let mut waiting = judge(&look(cloud, deployment).await?);
+        let mut waiting = match look(cloud, deployment).await {
+            Ok(hosts) => judge(&hosts),
+            // A network that is away for a moment says nothing about the hosts.
+            Err(error) if !error.is_about_access() && start.elapsed() + EVERY <= limit => {
+                progress.line(&format!("waiting: {error}"));
+                tokio::select! {
+                    () = sleep(EVERY) => continue,
+                    () = interrupt.requested() => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        };
         let mut limit = limit;
         if waiting.is_empty() {
             let Err(seen) = door.ask().await else {

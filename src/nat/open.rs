@@ -47,6 +47,10 @@ const EVERY: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// A terraform that the command started may outlive it and hold the state's lock: each attempt waits this long for it.
+/// Terraform's own limit for a plan, 5 min, leaves room for the plan itself.
+const LOCK_WAIT: Duration = Duration::from_secs(180);
+
 /// A Ctrl-C that ends the command reaches us too, a moment sooner or later; it is none against the close.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -401,6 +405,7 @@ impl<'a> Opening<'a> {
         interrupt: &Interrupt,
     ) -> Result<report::Report, NatError> {
         let terraform = self.terraform.clone().with_progress(progress.clone());
+        let terraform = terraform.with_lock_wait(LOCK_WAIT);
         let mut attempt = 1;
         loop {
             let left = end.saturating_duration_since(Instant::now());

@@ -112,7 +112,7 @@ fn a_state_behind_expired_credentials() {
     for command in COMMANDS {
         assert_refused(
             &stage.nat(command),
-            &["terraform cannot read its state", "aws sso login"],
+            &["terraform is not let in", "aws sso login"],
         );
     }
 }
