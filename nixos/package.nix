@@ -19,6 +19,7 @@ rustPlatform.buildRustPackage {
     fileset = fileset.unions [
       ../Cargo.lock
       ../Cargo.toml
+      ../benches
       ../migrations
       ../src
       ../terraform/flows.json

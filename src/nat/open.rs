@@ -91,6 +91,8 @@ pub struct Report {
     /// Why the close ended without a report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close_failure: Option<String>,
+    /// Seconds spent waiting for terraform, those of the close included.
+    pub terraform_seconds: f64,
     #[serde(skip)]
     was_interrupted: bool,
 }
@@ -106,6 +108,7 @@ impl Report {
             command: None,
             close: None,
             close_failure: None,
+            terraform_seconds: 0.0,
             was_interrupted: false,
         }
     }
@@ -185,6 +188,7 @@ pub async fn open(
     interrupt: &Interrupt,
 ) -> Result<Report, NatError> {
     Position::read(terraform.directory())?;
+    let spent = terraform.spent();
     progress.line("looking at the deployment");
     let (deployment, in_state) = applied(terraform).await?;
     let opening = Opening::new(terraform, &deployment, options, progress, interrupt).await;
@@ -242,6 +246,7 @@ pub async fn open(
             report.close_failure = Some(chain(&error));
         }
     }
+    report.terraform_seconds = (terraform.spent() - spent).as_secs_f64();
     Ok(report)
 }
 

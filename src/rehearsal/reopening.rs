@@ -87,7 +87,7 @@ pub fn prove(
         callers.iter().all(|other| *other == caller) && caller != before && !is_bastion,
         format!("seen outside as {caller}; the gateway before was {before}"),
     );
-    add_terraform(step, &report["close"]);
+    add_terraform(step, &report);
     prove_close(step, "nat open", output.status, &report["close"]);
     Ok(caller)
 }
