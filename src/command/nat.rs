@@ -110,7 +110,7 @@ what that leaves. stdout belongs to COMMAND: all else goes to stderr, and as JSO
 const OPEN_HELP: &str = "\
 Examples:
   drawbridge nat open --for 30m -- terraform -chdir=terraform apply -replace=aws_instance.backend
-  drawbridge nat open --for 10m -- drawbridge exec backend -- curl -sI https://example.com
+  drawbridge nat open --for 10m -- drawbridge exec backend -- drawbridge-host egress example.com:443
   drawbridge nat open --for 2h --report window.json
 
 Exit status, if COMMAND ran and did not end with 0: its own; 128 + N if signal N killed it; 126 if it cannot be run.
@@ -159,7 +159,7 @@ pub struct OpenArgs {
     #[arg(long = "for", value_name = "TIME", value_parser = lease)]
     time: Duration,
     /// Write what happened there as JSON: deployment, refusal, gateway, lease_until, failure, command, close (as
-    /// `nat close --json`), close_failure
+    /// `nat close --json`), close_failure, terraform_seconds
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Program and arguments, run as they are
