@@ -11,7 +11,8 @@ use super::PlannedChange;
 pub(super) enum Message {
     /// A resource that the plan wants to change.
     Planned(PlannedChange),
-    /// Of no interest: what changed by itself since the last run (the plan says what follows from it), output values.
+    /// Of no interest: what is only read, 60 lines of it before each plan; what changed by itself since the last run (the
+    /// plan says what follows from it); output values.
     Noise,
     /// An error, summary and detail in one text.
     Error(String),
@@ -28,7 +29,14 @@ struct Raw {
     #[serde(rename = "type", default)]
     kind: String,
     change: Option<RawChange>,
+    hook: Option<RawHook>,
     diagnostic: Option<Diagnostic>,
+}
+
+#[derive(Deserialize)]
+struct RawHook {
+    #[serde(default)]
+    action: String,
 }
 
 #[derive(Deserialize)]
@@ -74,7 +82,14 @@ pub(super) fn read(line: &str) -> Message {
             kind: change.resource.resource_type,
             action: change.action,
         }),
-        ("outputs" | "resource_drift" | "version", ..) => Message::Noise,
+        ("outputs" | "resource_drift" | "version" | "refresh_start" | "refresh_complete", ..) => {
+            Message::Noise
+        }
+        ("apply_start" | "apply_complete", ..)
+            if raw.hook.as_ref().is_some_and(|hook| hook.action == "read") =>
+        {
+            Message::Noise
+        }
         ("diagnostic", _, Some(diagnostic)) if diagnostic.severity == "error" => {
             Message::Error(diagnostic.text())
         }
@@ -106,6 +121,16 @@ mod tests {
         assert_eq!(read(line), Message::Error("x: a b".into()));
         let line = r#"{"@message":"Warning: y","diagnostic":{"severity":"warning","summary":"y","detail":"z\n"},"type":"diagnostic"}"#;
         assert_eq!(read(line), Message::Warning("y: z".into()));
+    }
+
+    #[test]
+    fn what_is_only_read_is_not_shown_and_what_is_done_is() {
+        let line = r#"{"@message":"aws_vpc.main: Refreshing state...","hook":{"resource":{"addr":"aws_vpc.main"}},"type":"refresh_start"}"#;
+        assert_eq!(read(line), Message::Noise);
+        let line = r#"{"@message":"data.aws_partition.current: Refreshing...","hook":{"action":"read"},"type":"apply_start"}"#;
+        assert_eq!(read(line), Message::Noise);
+        let line = line.replace("read", "delete");
+        assert!(matches!(read(&line), Message::Said(_)));
     }
 
     #[test]
