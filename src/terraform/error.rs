@@ -89,7 +89,7 @@ pub enum TerraformError {
     #[error("`terraform show -json` describes the plan in another shape: {0}")]
     BadPlan(#[source] serde_json::Error),
     /// The state has no deployment, or one without the output.
-    #[error("terraform's state in {} has no output `deployment`: run `terraform -chdir={} init` and `terraform -chdir={} apply` first", directory.display(), directory.display(), directory.display())]
+    #[error("terraform's state in {} has no output `deployment`: run `terraform -chdir={} init` and `terraform -chdir={} apply` first{}", directory.display(), directory.display(), directory.display(), backup(directory))]
     NotApplied {
         /// The terraform directory.
         directory: PathBuf,
@@ -161,6 +161,15 @@ fn locked(text: &str, directory: &Path) -> Option<TerraformError> {
         since: between("Created:", "Info:").unwrap_or_else(unknown),
         directory: directory.into(),
     })
+}
+
+/// Terraform writes a local state in place: killed in the middle of that, it leaves half a file, and a whole one beside it.
+fn backup(directory: &Path) -> &'static str {
+    if directory.join("terraform.tfstate.backup").exists() {
+        "; should a terraform have been killed here, terraform.tfstate.backup holds the state before that run"
+    } else {
+        ""
+    }
 }
 
 #[cfg(test)]

@@ -198,8 +198,14 @@ impl Operator<'_> {
 
     /// The window that the first apply opened: four sudden ends, one after the other.
     fn killed_expired_and_orphaned(&self) {
+        // Between two attempts: terraform writes its state in place after every change, and a kill in the middle of that
+        // would leave half a file.
+        self.proxy
+            .fail("scheduler:DeleteSchedule", "ThrottlingException");
         let closing = self.closing("scheduler:DeleteSchedule");
+        thread::sleep(Duration::from_millis(500));
         kill(&terraform_of(&closing));
+        self.proxy.heal();
         self.assert_not_closed(&end(closing), 1);
 
         self.proxy.fail("ec2:DeleteNatGateway", "ExpiredToken");

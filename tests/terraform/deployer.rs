@@ -17,12 +17,12 @@ use crate::support::{
 /// What AWS asks for though no call has its name, or what no call here needs, and why it is in the policy.
 const NOT_CALLED: [(&str, &str); 5] = [
     (
-        "ec2:ReplaceRoute",
-        "how terraform leads the route to a gateway made anew after the switch has fired; here it does not fire",
-    ),
-    (
         "ec2:ModifySecurityGroupRules",
         "how terraform changes a rule in place, as when another `why` is written; no rule changes here",
+    ),
+    (
+        "ec2:ReplaceRoute",
+        "how terraform leads the route to a gateway made anew after the switch has fired; here it does not fire",
     ),
     (
         "iam:CreateServiceLinkedRole",
