@@ -148,33 +148,33 @@ pub async fn wait(
 ) -> Result<Vec<Waiting>, CloudError> {
     let start = Instant::now();
     loop {
-        let mut waiting = match look(cloud, deployment).await {
-            Ok(hosts) => judge(&hosts),
+        let mut seen = match look(cloud, deployment).await {
+            Ok(hosts) => Ok(judge(&hosts)),
+            Err(error) if error.is_about_access() => return Err(error),
             // A network that is away for a moment says nothing about the hosts.
-            Err(error) if !error.is_about_access() && start.elapsed() + EVERY <= limit => {
-                progress.line(&format!("waiting: {error}"));
-                tokio::select! {
-                    () = sleep(EVERY) => continue,
-                    () = interrupt.requested() => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         };
         let mut limit = limit;
-        if waiting.is_empty() {
-            let Err(seen) = door.ask().await else {
-                return Ok(waiting);
+        if let Ok(waiting) = &mut seen
+            && waiting.is_empty()
+        {
+            let Err(answer) = door.ask().await else {
+                return seen;
             };
-            waiting.push(not_ready(deployment, &seen));
+            waiting.push(not_ready(deployment, &answer));
             limit = limit.max(READY_PATIENCE);
         }
         if start.elapsed() + EVERY > limit {
-            return Ok(waiting);
+            return seen;
         }
-        progress.line(&format!("waiting: {}", describe(&waiting)));
+        let said = match &seen {
+            Ok(waiting) => describe(waiting),
+            Err(error) => error.to_string(),
+        };
+        progress.line(&format!("waiting: {said}"));
         tokio::select! {
             () = sleep(EVERY) => {}
-            () = interrupt.requested() => return Ok(waiting),
+            () = interrupt.requested() => return seen,
         }
     }
 }
