@@ -163,8 +163,19 @@ pub fn ports_from(flows: &[Flow], end: End) -> BTreeSet<u16> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A flow that needs nothing, for tests of other modules too.
+    pub(crate) fn flow(from: End, to: End, port: u16) -> Flow {
+        Flow {
+            from,
+            to,
+            port,
+            why: "x".to_owned(),
+            needs: None,
+        }
+    }
 
     /// Written anew instead of compared if the environment has this variable.
     const RENEW: &str = "DRAWBRIDGE_RENEW";
@@ -236,13 +247,6 @@ mod tests {
 
     #[test]
     fn ports_are_those_of_flows_that_begin_there() {
-        let flow = |from, to, port| Flow {
-            from,
-            to,
-            port,
-            why: "x".to_owned(),
-            needs: None,
-        };
         let flows = [
             flow(End::Bastion, End::Database, 5432),
             flow(End::Bastion, End::Backend, 22),

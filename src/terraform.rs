@@ -309,15 +309,6 @@ impl Terraform {
         self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
     }
 
-    /// Destroys everything without asking.
-    ///
-    /// # Errors
-    /// Any [`TerraformError`] of a run; the state then says how far it came.
-    pub async fn destroy_everything(&self) -> Result<(), TerraformError> {
-        let arguments = self.changing(["destroy", "-json", "-auto-approve"]);
-        self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
-    }
-
     /// The input variables that a plan was made with, defaults included. A value that came from the command line or the
     /// environment is a text whatever the variable's type: `"true"`.
     ///

@@ -306,16 +306,10 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::tests::flow;
 
     #[test]
     fn the_bastion_forwards_to_the_ports_of_its_flows_and_without_any_to_none() {
-        let flow = |from, to, port| Flow {
-            from,
-            to,
-            port,
-            why: "x".to_owned(),
-            needs: None,
-        };
         let mut flows = vec![
             flow(End::Admins, End::Bastion, 2222),
             flow(End::Bastion, End::Database, 22),
