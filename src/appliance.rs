@@ -18,8 +18,11 @@ pub use report::{BootstrapReport, ReportState, Step};
 pub use ssh_key::SshPublicKey;
 pub use user_data::{Duty, UserData, UserDataError};
 
-/// Login user on all three hosts; the bootstrap's `admin-keys` step fills its authorized keys.
+/// Login user on all three hosts: has a shell. The bootstrap's `admin-keys` step fills its authorized keys.
 pub const LOGIN_USER: &str = "admin";
+/// The other login on all three hosts: forwards connections and gets nothing else, whatever it asks for. For people who
+/// only need a port, and for every jump through the bastion.
+pub const TUNNEL_USER: &str = "tunnel";
 /// Name of the application's Postgres database, and of the role that owns it.
 pub const DATABASE_NAME: &str = "drawbridge";
 /// Port the API listens on at the backend.

@@ -14,6 +14,7 @@ resource "aws_instance" "backend" {
     role             = "backend"
     region           = var.region
     admin_keys       = local.admin_keys
+    tunnel_keys      = local.tunnel_keys
     database_address = local.database_address
   }))
 

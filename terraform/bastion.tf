@@ -3,9 +3,10 @@
 locals {
   public_key = "^(ssh-ed25519|sk-ssh-ed25519@openssh\\.com|ecdsa-sha2-nistp(256|384|521)|sk-ecdsa-sha2-nistp256@openssh\\.com|ssh-rsa) AAAA[0-9A-Za-z+/]{40,}={0,3}( [^\\r\\n]*)?$"
 
-  # The same in every host's user data: what sshd accepts for `admin`, in a stable order. Anything
-  # else is left out, so that a private key pasted by mistake is not even in the plan, and refused below.
-  admin_keys = [for person in sort(keys(var.admin_ssh_keys)) : var.admin_ssh_keys[person] if can(regex(local.public_key, var.admin_ssh_keys[person]))]
+  # The same in every host's user data: what sshd accepts for `admin` and for `tunnel`, in a stable order.
+  # Anything else is left out, so that a private key pasted by mistake is not even in the plan, and refused below.
+  admin_keys  = [for person in sort(keys(var.admin_ssh_keys)) : var.admin_ssh_keys[person] if can(regex(local.public_key, var.admin_ssh_keys[person]))]
+  tunnel_keys = [for person in sort(keys(var.tunnel_ssh_keys)) : var.tunnel_ssh_keys[person] if can(regex(local.public_key, var.tunnel_ssh_keys[person]))]
 }
 
 resource "aws_instance" "bastion" {
@@ -20,10 +21,11 @@ resource "aws_instance" "bastion" {
   # Base64, because the state keeps that readable and only a hash of plain user data. Not a secret
   # in it: every process on the host can read it, and so can whoever reads the state.
   user_data_base64 = base64encode(jsonencode({
-    name       = var.name
-    role       = "bastion"
-    region     = var.region
-    admin_keys = local.admin_keys
+    name        = var.name
+    role        = "bastion"
+    region      = var.region
+    admin_keys  = local.admin_keys
+    tunnel_keys = local.tunnel_keys
   }))
 
   metadata_options {
@@ -47,9 +49,13 @@ resource "aws_instance" "bastion" {
       error_message = "admin_ssh_keys: not one line of an OpenSSH public key: ${join(", ", [for person, key in var.admin_ssh_keys : person if !can(regex(local.public_key, key))])}. Paste the content of the .pub file, e.g. ssh-ed25519 AAAA… alice@laptop, and never a private key."
     }
     precondition {
+      condition     = length(local.tunnel_keys) == length(var.tunnel_ssh_keys)
+      error_message = "tunnel_ssh_keys: not one line of an OpenSSH public key: ${join(", ", [for person, key in var.tunnel_ssh_keys : person if !can(regex(local.public_key, key))])}. Paste the content of the .pub file, e.g. ssh-ed25519 AAAA… build@ci, and never a private key."
+    }
+    precondition {
       # User data holds 16 KiB and carries the rest of the host's document too.
-      condition     = length(join("", local.admin_keys)) <= 12000
-      error_message = "admin_ssh_keys is longer than the 12000 characters that fit into user data: use ssh-ed25519 keys, about 80 characters each."
+      condition     = length(join("", local.admin_keys, local.tunnel_keys)) <= 12000
+      error_message = "admin_ssh_keys and tunnel_ssh_keys are longer than the 12000 characters that fit into user data: use ssh-ed25519 keys, about 80 characters each."
     }
   }
 

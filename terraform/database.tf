@@ -20,6 +20,7 @@ resource "aws_instance" "database" {
     role         = "database"
     region       = var.region
     admin_keys   = local.admin_keys
+    tunnel_keys  = local.tunnel_keys
     backend_cidr = var.subnet_cidrs.backend
     data_volume  = aws_ebs_volume.database.id
   }))

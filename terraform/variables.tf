@@ -132,7 +132,7 @@ variable "admin_cidrs" {
 
 variable "admin_ssh_keys" {
   type        = map(string)
-  description = "OpenSSH public keys that may sign in as admin on every host, by person: { alice = \"ssh-ed25519 AAAA… alice@laptop\" }. A change reaches a host when it stops and starts, which the apply does."
+  description = "OpenSSH public keys that may sign in on every host, as admin and as tunnel, by person: { alice = \"ssh-ed25519 AAAA… alice@laptop\" }. A change reaches a host when it stops and starts, which the apply does."
   nullable    = false
   validation {
     condition     = length(var.admin_ssh_keys) > 0
@@ -140,6 +140,14 @@ variable "admin_ssh_keys" {
   }
   # Whether each is a public key is checked in bastion.tf: a refusal here prints the line of the
   # variables file that holds the value, and what was pasted may be a private key.
+}
+
+variable "tunnel_ssh_keys" {
+  type        = map(string)
+  description = "OpenSSH public keys that may only forward: they sign in as tunnel, get no shell and no command on any host, and reach Postgres and the API through the bastion. By person or machine, as in admin_ssh_keys, whose keys may do this anyway: { reporting = \"ssh-ed25519 AAAA… reporting@ci\" }."
+  nullable    = false
+  default     = {}
+  # Checked in bastion.tf, for the reason above.
 }
 
 variable "images" {

@@ -4,8 +4,8 @@
 pub const STATE: &str = "/var/lib/drawbridge";
 /// The last bootstrap report, kept locally.
 pub const REPORT: &str = "/var/lib/drawbridge/bootstrap.json";
-/// sshd's `AuthorizedKeysFile` for the login user, root 0644.
-pub const AUTHORIZED_KEYS: &str = "/var/lib/drawbridge/ssh/authorized_keys";
+/// Folder of sshd's `AuthorizedKeysFile`: one file a login, `admin` and `tunnel`, root 0644.
+pub const AUTHORIZED_KEYS: &str = "/var/lib/drawbridge/ssh/authorized_keys.d";
 /// Backend: the API's configuration file, written by the bootstrap; `DRAWBRIDGE_CONFIG` points at it.
 pub const CONFIG: &str = "/var/lib/drawbridge/config.toml";
 /// Backend: the certificate the database published, the API's only trust anchor for it.

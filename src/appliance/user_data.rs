@@ -20,8 +20,10 @@ pub struct UserData {
     pub name: String,
     /// AWS region of the deployment, e.g. `ap-south-1`.
     pub region: String,
-    /// Who may log in as the login user; never empty.
+    /// Who may log in as `admin`, and so as `tunnel` too; never empty.
     pub admin_keys: Vec<SshPublicKey>,
+    /// Who may log in as `tunnel` only; may be empty.
+    pub tunnel_keys: Vec<SshPublicKey>,
     /// The role, with what only it needs.
     pub duty: Duty,
 }
@@ -55,7 +57,7 @@ pub enum UserDataError {
     Empty,
     /// Over 16 KiB.
     #[error(
-        "the user data have {bytes} bytes and 16384 are allowed; shorten admin_ssh_keys and apply terraform/ again"
+        "the user data have {bytes} bytes and 16384 are allowed; shorten admin_ssh_keys and tunnel_ssh_keys and apply terraform/ again"
     )]
     TooLarge {
         /// Size found.
@@ -103,8 +105,10 @@ pub enum UserDataError {
         shape: &'static str,
     },
     /// One of the keys is not an OpenSSH public key.
-    #[error("user data field `admin_keys`, key {position}: {reason}")]
-    AdminKey {
+    #[error("user data field `{field}`, key {position}: {reason}")]
+    Key {
+        /// The field's name.
+        field: &'static str,
         /// Which one, from 1.
         position: usize,
         /// What is wrong with it.
@@ -136,7 +140,14 @@ impl UserData {
         let mut fields = Fields::read(text)?;
         let name = fields.text("name", NAME_SHAPE, is_deployment_name)?;
         let region = fields.text("region", REGION_SHAPE, is_region)?;
-        let admin_keys = fields.admin_keys()?;
+        let admin_keys = fields.keys("admin_keys", ADMIN_KEYS_SHAPE)?;
+        if admin_keys.is_empty() {
+            return Err(UserDataError::Invalid {
+                field: "admin_keys",
+                shape: ADMIN_KEYS_SHAPE,
+            });
+        }
+        let tunnel_keys = fields.keys("tunnel_keys", TUNNEL_KEYS_SHAPE)?;
         let role = fields.parsed::<Role>("role", "`bastion`, `backend` or `database`")?;
         let duty = match role {
             Role::Bastion => Duty::Bastion,
@@ -154,6 +165,7 @@ impl UserData {
             name,
             region,
             admin_keys,
+            tunnel_keys,
             duty,
         })
     }
@@ -163,7 +175,8 @@ const NAME_SHAPE: &str = "2 to 21 of a-z, 0-9 and -, beginning with a letter";
 const REGION_SHAPE: &str = "an AWS region such as ap-south-1";
 const CIDR_SHAPE: &str = "an IPv4 network such as 10.20.2.0/24, without host bits and never /0";
 const VOLUME_SHAPE: &str = "a volume id: vol- and 8 to 17 hexadecimal digits";
-const KEYS_SHAPE: &str = "a list of at least one OpenSSH public key line";
+const ADMIN_KEYS_SHAPE: &str = "a list of at least one OpenSSH public key line";
+const TUNNEL_KEYS_SHAPE: &str = "a list of OpenSSH public key lines, empty if there are none";
 
 /// Whether a text can name a deployment: `^[a-z][a-z0-9-]{1,20}$`, the rule of the Terraform variable `name`.
 pub fn is_deployment_name(text: &str) -> bool {
@@ -244,14 +257,14 @@ impl Fields {
         }
     }
 
-    fn admin_keys(&mut self) -> Result<Vec<SshPublicKey>, UserDataError> {
-        let (field, shape) = ("admin_keys", KEYS_SHAPE);
+    fn keys(
+        &mut self,
+        field: &'static str,
+        shape: &'static str,
+    ) -> Result<Vec<SshPublicKey>, UserDataError> {
         let Value::Array(lines) = self.take(field, shape)? else {
             return Err(UserDataError::Invalid { field, shape });
         };
-        if lines.is_empty() {
-            return Err(UserDataError::Invalid { field, shape });
-        }
         lines
             .iter()
             .enumerate()
@@ -259,7 +272,8 @@ impl Fields {
                 line.as_str()
                     .ok_or(SshKeyError::Type)
                     .and_then(str::parse)
-                    .map_err(|reason| UserDataError::AdminKey {
+                    .map_err(|reason| UserDataError::Key {
+                        field,
                         position: index + 1,
                         reason,
                     })

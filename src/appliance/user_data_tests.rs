@@ -8,7 +8,7 @@ const KEY: &str =
 fn database() -> Value {
     json!({
         "name": "drawbridge", "role": "database", "region": "ap-south-1", "admin_keys": [KEY],
-        "backend_cidr": "10.20.2.0/24", "data_volume": "vol-0abcdef0123456789",
+        "tunnel_keys": [], "backend_cidr": "10.20.2.0/24", "data_volume": "vol-0abcdef0123456789",
     })
 }
 
@@ -23,6 +23,7 @@ fn each_role_reads_its_own_document() {
     let data = UserData::parse(&database().to_string()).unwrap();
     assert_eq!(data.role(), Role::Database);
     assert_eq!(data.admin_keys[0].as_str(), KEY);
+    assert_eq!(data.tunnel_keys, []);
     let Duty::Database {
         backend_cidr,
         data_volume,
@@ -37,16 +38,17 @@ fn each_role_reads_its_own_document() {
     );
 
     let backend = json!({"name": "team-a", "role": "backend", "region": "us-gov-west-1", "admin_keys": [KEY],
-        "database_address": "10.20.3.10"});
+        "tunnel_keys": [KEY], "database_address": "10.20.3.10"});
     let data = UserData::parse(&backend.to_string()).unwrap();
+    assert_eq!(data.tunnel_keys[0].as_str(), KEY);
     assert_eq!(
         data.duty,
         Duty::Backend {
             database_address: Ipv4Addr::new(10, 20, 3, 10)
         }
     );
-    let bastion =
-        json!({"name": "team-a", "role": "bastion", "region": "ap-south-1", "admin_keys": [KEY]});
+    let bastion = json!({"name": "team-a", "role": "bastion", "region": "ap-south-1", "admin_keys": [KEY],
+        "tunnel_keys": []});
     assert_eq!(
         UserData::parse(&bastion.to_string()).unwrap().duty,
         Duty::Bastion
@@ -64,6 +66,8 @@ fn a_misshapen_field_is_named_and_its_value_is_not_shown() {
         ("role", json!("sesame")),
         ("admin_keys", json!([])),
         ("admin_keys", json!("ssh-ed25519 sesame")),
+        ("tunnel_keys", json!("ssh-ed25519 sesame")),
+        ("tunnel_keys", Value::Null),
         ("backend_cidr", json!("10.20.2.1/24")),
         ("backend_cidr", json!("0.0.0.0/0")),
         ("backend_cidr", json!("10.20.2.0/33")),
@@ -78,15 +82,18 @@ fn a_misshapen_field_is_named_and_its_value_is_not_shown() {
         );
         assert!(!error.to_string().contains("esame"), "{error}");
     }
-    let error = with("admin_keys", json!([KEY, "sesame sesame"])).unwrap_err();
-    assert_eq!(
-        error,
-        UserDataError::AdminKey {
-            position: 2,
-            reason: SshKeyError::Type
-        }
-    );
-    assert!(!error.to_string().contains("sesame"));
+    for field in ["admin_keys", "tunnel_keys"] {
+        let error = with(field, json!([KEY, "sesame sesame"])).unwrap_err();
+        assert_eq!(
+            error,
+            UserDataError::Key {
+                field,
+                position: 2,
+                reason: SshKeyError::Type
+            }
+        );
+        assert!(!error.to_string().contains("sesame"));
+    }
 }
 
 #[test]
@@ -102,6 +109,7 @@ fn unknown_and_missing_fields_are_refused() {
         "role",
         "region",
         "admin_keys",
+        "tunnel_keys",
         "backend_cidr",
         "data_volume",
     ] {

@@ -198,6 +198,34 @@ run "several_people_reach_every_host_in_a_stable_order" {
   }
 }
 
+run "people_who_may_only_forward_are_known_to_every_host" {
+  command = plan
+  variables {
+    tunnel_ssh_keys = {
+      reporting = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0hQUfnGVXl+vU0Rr2Yl1mY5sVmJ2bJ2wF4l0dXo9aB reporting@ci"
+      bob       = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0hGm7dZ1s8dVYhVb1uWq0yq3P2m9c1r5mJ0m7vX3d bob@laptop"
+    }
+  }
+  expect_failures = [check.traffic_is_encrypted]
+  assert {
+    condition     = alltrue([for host in [aws_instance.bastion, aws_instance.backend] : [for key in jsondecode(base64decode(host.user_data_base64)).tunnel_keys : split(" ", key)[2]] == ["bob@laptop", "reporting@ci"]])
+    error_message = "Not both keys on each host, or not by name."
+  }
+  assert {
+    condition     = length(jsondecode(base64decode(aws_instance.bastion.user_data_base64)).admin_keys) == 1
+    error_message = "A key that may only forward has become an administrator's."
+  }
+}
+
+run "nobody_who_may_only_forward" {
+  command         = plan
+  expect_failures = [check.traffic_is_encrypted]
+  assert {
+    condition     = jsondecode(base64decode(aws_instance.bastion.user_data_base64)).tunnel_keys == []
+    error_message = "The hosts want the field, empty or not."
+  }
+}
+
 run "the_smallest_network_that_is_allowed" {
   command = plan
   variables {

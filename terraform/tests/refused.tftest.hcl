@@ -335,6 +335,31 @@ run "keys_that_do_not_fit_into_user_data" {
   expect_failures = [aws_instance.bastion]
 }
 
+run "private_key_that_may_only_forward" {
+  command = plan
+  variables {
+    tunnel_ssh_keys = { mallory = "-----BEGIN OPENSSH PRIVATE KEY-----\nbm90IGEga2V5" }
+  }
+  expect_failures = [aws_instance.bastion]
+}
+
+run "key_that_may_only_forward_with_options" {
+  command = plan
+  variables {
+    tunnel_ssh_keys = { mallory = "permitopen=\"*:*\" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0hGm7dZ1s8dVYhVb1uWq0yq3P2m9c1r5mJ0m7vX3d" }
+  }
+  expect_failures = [aws_instance.bastion]
+}
+
+run "keys_of_both_kinds_that_do_not_fit_into_user_data_together" {
+  command = plan
+  variables {
+    admin_ssh_keys  = { alice = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0hGm7dZ1s8dVYhVb1uWq0yq3P2m9c1r5mJ0m7vX3d ${format("%06000d", 0)}" }
+    tunnel_ssh_keys = { bob = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0hGm7dZ1s8dVYhVb1uWq0yq3P2m9c1r5mJ0m7vX3d ${format("%06000d", 0)}" }
+  }
+  expect_failures = [aws_instance.bastion]
+}
+
 run "images_without_an_id" {
   command = plan
   variables {

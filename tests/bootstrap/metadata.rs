@@ -8,7 +8,7 @@ use drawbridge::host::metadata::{Identity, MetadataError, MetadataService};
 use super::imds::{Answer, Imds};
 
 const USER_DATA: &str = r#"{"name":"drawbridge","role":"bastion","region":"ap-south-1",
-    "admin_keys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0hQUfnGVXl+vU0Rr2Yl1mY5sVmJ2bJ2wF4l0dXo9aB ada"]}"#;
+    "admin_keys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0hQUfnGVXl+vU0Rr2Yl1mY5sVmJ2bJ2wF4l0dXo9aB ada"],"tunnel_keys":[]}"#;
 
 fn imds() -> Imds {
     let imds = Imds::start("127.0.0.1:0");

@@ -56,7 +56,9 @@ fn assert_database_complete(world: &World, id: &str) {
         fs::read_to_string(path::SERVER_CERTIFICATE).unwrap()
     );
     assert_eq!(mode(path::SERVER_KEY), 0o600);
-    assert_eq!(mode(path::AUTHORIZED_KEYS), 0o644);
+    for user in ["admin", "tunnel"] {
+        assert_eq!(mode(&format!("{}/{user}", path::AUTHORIZED_KEYS)), 0o644);
+    }
     assert_eq!(
         sh("findmnt -no FSTYPE,LABEL /var/lib/postgresql"),
         "ext4   drawbridge-db"

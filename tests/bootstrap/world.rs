@@ -256,7 +256,7 @@ impl World {
             id,
             DATABASE_ADDRESS,
             &format!(
-                r#"{{"name":"{NAME}","role":"database","region":"ap-south-1","admin_keys":["{KEY}"],
+                r#"{{"name":"{NAME}","role":"database","region":"ap-south-1","admin_keys":["{KEY}"],"tunnel_keys":[],
                 "backend_cidr":"10.20.2.0/23","data_volume":"{VOLUME}"}}"#
             ),
         );
@@ -269,7 +269,7 @@ impl World {
             id,
             "10.20.2.10",
             &format!(
-                r#"{{"name":"{NAME}","role":"backend","region":"ap-south-1","admin_keys":["{KEY}"],
+                r#"{{"name":"{NAME}","role":"backend","region":"ap-south-1","admin_keys":["{KEY}"],"tunnel_keys":[],
                 "database_address":"{DATABASE_ADDRESS}"}}"#
             ),
         );

@@ -153,6 +153,7 @@ fn with_the_policy_an_operator_can_do_everything_and_nothing_in_it_is_superfluou
         "certificate_arn": "arn:aws:acm:ap-south-1:123456789012:certificate/8a1f", "domain": "api.example.org",
         "flow_log_retention_days": 60, "tags": {"Team": "alumni"}, "health_check_path": "/health",
         "admin_cidrs": ["203.0.113.0/24", "198.51.100.0/28"], "admin_ssh_keys": {"alice": ADMIN_KEY, "bob": other_key},
+        "tunnel_ssh_keys": {"reporting": ADMIN_KEY.replace("alice", "reporting")},
         "database_volume_gib": 12, "root_volume_gib": 10,
         "instance_types": {"bastion": "t3.small", "backend": "t3.micro", "database": "t3.micro"},
     });

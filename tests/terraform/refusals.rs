@@ -106,7 +106,11 @@ fn variables_that_would_do_harm_are_refused_and_named() {
         ),
         (
             json!({"admin_ssh_keys": {"mallory": private_key}}),
-            "OpenSSH public key: mallory.",
+            "admin_ssh_keys: not one line of an OpenSSH public key: mallory.",
+        ),
+        (
+            json!({"tunnel_ssh_keys": {"mallory": private_key}}),
+            "tunnel_ssh_keys: not one line of an OpenSSH public key: mallory.",
         ),
         (
             json!({"vpc_cidr": "10.99.0.0/16"}),

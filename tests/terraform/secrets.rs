@@ -51,7 +51,7 @@ pub fn user_data_is_the_documented_one(emulator: &Emulator, deployment: &Value) 
         "describe_volumes",
         json!({"Filters": [{"Name": "tag:Name", "Values": ["drawbridge-database"]}]}),
     );
-    let common = |role: &str| json!({"name": "drawbridge", "role": role, "region": REGION, "admin_keys": [ADMIN_KEY]});
+    let common = |role: &str| json!({"name": "drawbridge", "role": role, "region": REGION, "admin_keys": [ADMIN_KEY], "tunnel_keys": []});
     let mut expected = ["bastion", "backend", "database"].map(|role| (role, common(role)));
     expected[1].1["database_address"] = json!("10.20.3.10");
     expected[2].1["backend_cidr"] = json!("10.20.2.0/24");

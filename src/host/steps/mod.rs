@@ -107,7 +107,7 @@ impl<'a> Worker<'a> {
         let name = user_data.name.as_str();
         let left = self.left();
         match (step, &user_data.duty, parameters) {
-            (Step::AdminKeys, ..) => admin_keys::write(host, &user_data.admin_keys)?,
+            (Step::AdminKeys, ..) => admin_keys::write(host, user_data)?,
             (Step::SshHostKey, ..) => {
                 let key = ssh_host_key::ensure(host).await?;
                 if let Some(parameters) = parameters {
