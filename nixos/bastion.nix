@@ -1,13 +1,8 @@
-# The bastion: sshd and nothing else. It forwards to the ports of the flows in terraform/flows.json that start here. The
-# rehearsal does the same in src/rehearsal/hosts.rs.
-{ config, lib, ... }:
-let
-  cfg = config.drawbridge;
-  flows = import ./flows.nix { inherit lib; } cfg.flows;
-  ports = flows.portsFrom "bastion";
-in
+# The bastion: sshd (sshd.nix) and nothing else, with a limit on how often one address may knock, and a record of every
+# connection that leaves.
 {
-  # Without the keyword sshd would forward to anywhere.
-  services.openssh.settings.PermitOpen =
-    if ports == [ ] then "none" else lib.concatMapStringsSep " " (port: "*:${toString port}") ports;
+  networking.nftables.tables.bastion = {
+    family = "inet";
+    content = builtins.readFile ./settings/bastion.nft;
+  };
 }

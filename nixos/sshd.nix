@@ -1,40 +1,86 @@
-# sshd as settings/sshd.json says; what the bastion forwards to, bastion.nix takes from the flows. The rehearsal gives the
-# same to Debian's sshd, so both must know every keyword.
-{ config, lib, ... }:
+# sshd as settings/sshd.json says, and what each role forwards to out of the flows. The rehearsal gives the same to Debian's
+# sshd (src/rehearsal/sshd.rs), so both must know every keyword.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
-  file = lib.importJSON ./settings/sshd.json;
-  settings = file.common // lib.optionalAttrs (config.drawbridge.role != "bastion") file.private;
+  inherit (config.drawbridge) role;
+  inherit (lib.importJSON ./settings/sshd.json) common tunnel;
+  flows = import ./flows.nix { inherit lib; } config.drawbridge.flows;
+
+  # The bastion forwards to where flows begin at it. The private hosts forward to what they serve, on themselves.
+  targets =
+    if role == "bastion" then
+      map (port: "*:${toString port}") (flows.portsFrom role)
+    else
+      lib.concatMap (port: [
+        "localhost:${toString port}"
+        "127.0.0.1:${toString port}"
+      ]) (lib.remove common.Port (flows.portsTo role));
+
+  word = value: if lib.isBool value then lib.boolToYesNo value else toString value;
+  penalties = "ssh/penalties.conf";
 in
 {
   services.openssh = {
     enable = true;
 
     # These three have options of their own; a second definition among the settings would contradict them.
-    ports = [ settings.Port ];
+    ports = [ common.Port ];
     hostKeys = [
       {
         type = "ed25519";
-        path = settings.HostKey;
+        path = common.HostKey;
       }
     ];
-    authorizedKeysFiles = lib.mkForce [ settings.AuthorizedKeysFile ];
+    authorizedKeysFiles = lib.mkForce [ common.AuthorizedKeysFile ];
 
     settings =
-      removeAttrs settings [
+      removeAttrs common [
         "AuthorizedKeysFile"
         "HostKey"
         "Port"
       ]
       // {
         # amazon-image.nix lets root in with the launch key.
-        PermitRootLogin = lib.mkForce settings.PermitRootLogin;
+        PermitRootLogin = lib.mkForce common.PermitRootLogin;
+        # Without the keyword sshd would forward to anywhere.
+        PermitOpen = if targets == [ ] then "none" else lib.concatStringsSep " " targets;
       };
+
+    # Last: what follows a Match line belongs to it.
+    extraConfig = lib.mkAfter ''
+      Include /etc/${penalties}
+      Match User tunnel
+      ${lib.concatStrings (lib.mapAttrsToList (name: value: "  ${name} ${word value}\n") tunnel)}'';
 
     # flows.json opens ports (firewall.nix), not the service.
     openFirewall = false;
     # Nobody copies files to or from an appliance; what sftp would be good for goes over `ssh host cat`.
     allowSFTP = false;
   };
+
+  # In a file of its own, because sshd before 9.8, such as Debian 12's, stops at the keyword. To a private host everybody comes
+  # from the bastion's address: one person's wrong key would shut all others out. To the bastion an office comes from one
+  # address: with sshd's own numbers (authfail:5s, min:15s) three wrong keys would shut it out, with these fifteen at once.
+  environment.etc.${penalties}.text =
+    if role == "bastion" then
+      "PerSourcePenalties authfail:2s min:30s\n"
+    else
+      "PerSourcePenalties no\n";
+
+  # Whoever holds a key of tunnel_ssh_keys or admin_ssh_keys. Two locks, either of which is enough: sshd runs ForceCommand
+  # whatever is asked for, and it runs it by this shell, which does the same whatever it is given.
+  users.users.tunnel = {
+    isSystemUser = true;
+    group = "tunnel";
+    description = "Forwards connections, nothing else";
+    shell = "${pkgs.writeShellScript "tunnel-shell" tunnel.ForceCommand}";
+  };
+  users.groups.tunnel = { };
 
   # systemd would also serve sshd on vsock and on a local socket, past the flows.
   systemd.generators.systemd-ssh-generator = "/dev/null";

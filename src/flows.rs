@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::appliance::Role;
+
 /// One end of a flow: a host of the topology, or a part of the outside world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +33,16 @@ impl End {
     /// Whether this end lies outside the VPC, where no security group of ours applies.
     pub fn is_outside(self) -> bool {
         matches!(self, End::Admins | End::Internet)
+    }
+}
+
+impl From<Role> for End {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Bastion => End::Bastion,
+            Role::Backend => End::Backend,
+            Role::Database => End::Database,
+        }
     }
 }
 
@@ -162,6 +174,15 @@ pub fn ports_from(flows: &[Flow], end: End) -> BTreeSet<u16> {
         .collect()
 }
 
+/// The ports on which flows lead to `end`, each once, in rising order.
+pub fn ports_to(flows: &[Flow], end: End) -> BTreeSet<u16> {
+    flows
+        .iter()
+        .filter(|flow| flow.to == end)
+        .map(|flow| flow.port)
+        .collect()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -246,7 +267,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn ports_are_those_of_flows_that_begin_there() {
+    fn ports_are_those_of_flows_that_begin_or_end_there() {
         let flows = [
             flow(End::Bastion, End::Database, 5432),
             flow(End::Bastion, End::Backend, 22),
@@ -255,6 +276,10 @@ pub(crate) mod tests {
         ];
         assert_eq!(ports_from(&flows, End::Bastion), BTreeSet::from([22, 5432]));
         assert_eq!(ports_from(&flows, End::Database), BTreeSet::new());
+        assert_eq!(
+            ports_to(&flows, End::Database),
+            BTreeSet::from([22, 5432, 9187])
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::host_keys::{Pins, Verdict};
 use super::identity::Identities;
 use super::{Endpoint, SshError};
-use crate::appliance::{LOGIN_USER, Role};
+use crate::appliance::{LOGIN_USER, Role, TUNNEL_USER};
 use crate::terraform::Deployment;
 
 /// A TCP connection, an SSH handshake or a forwarded connection that takes longer is not coming: three retransmitted
@@ -32,8 +32,10 @@ const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// How sshd is met inside the VPC. The default is what the images have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// The user to log in as, on every host.
+    /// The user to log in as, on the host that is wanted.
     pub user: String,
+    /// The user to log in as on the bastion when it is only passed through.
+    pub jump: String,
     /// The port of the private hosts' sshd.
     pub port: u16,
 }
@@ -42,6 +44,7 @@ impl Default for Login {
     fn default() -> Self {
         Self {
             user: LOGIN_USER.to_owned(),
+            jump: TUNNEL_USER.to_owned(),
             port: 22,
         }
     }
@@ -58,7 +61,7 @@ pub struct Access {
     pub bastion: Option<Endpoint>,
     /// Private key file to use instead of the agent and `~/.ssh/id_ed25519`.
     pub identity: Option<PathBuf>,
-    /// User and port.
+    /// Users and port.
     pub login: Login,
 }
 
@@ -120,16 +123,16 @@ impl Access {
             }
         }
         let mut identities = Identities::gather(self.identity.as_deref()).await?;
-        let bastion = self.enter(&mut identities).await?;
         let address = match host {
-            Role::Bastion => return Ok(bastion),
+            Role::Bastion => return self.enter(&self.login.user, &mut identities).await,
             Role::Backend => &self.deployment.backend.private_ip,
             Role::Database => &self.deployment.database.private_ip,
         };
+        let bastion = self.enter(&self.login.jump, &mut identities).await?;
         self.pass(bastion, host, address, &mut identities).await
     }
 
-    async fn enter(&self, identities: &mut Identities) -> Result<Session, SshError> {
+    async fn enter(&self, user: &str, identities: &mut Identities) -> Result<Session, SshError> {
         let host = Role::Bastion;
         let usual = || Endpoint {
             host: self.deployment.bastion.public_ip.clone(),
@@ -145,7 +148,7 @@ impl Access {
         };
         let stream = stream.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        self.log_in(host, stream, None, identities).await
+        self.log_in(host, user, stream, None, identities).await
     }
 
     async fn pass(
@@ -169,6 +172,7 @@ impl Access {
         })?;
         self.log_in(
             host,
+            &self.login.user,
             channel.into_stream(),
             Some(Box::new(bastion)),
             identities,
@@ -179,6 +183,7 @@ impl Access {
     async fn log_in<S>(
         &self,
         host: Role,
+        user: &str,
         stream: S,
         outer: Option<Box<Session>>,
         identities: &mut Identities,
@@ -215,12 +220,12 @@ impl Access {
             Stopped::Ssh(source) => SshError::Failed { host, step, source },
         })?;
         let step = "login";
-        let login = identities.authenticate(&mut handle, &self.login.user);
+        let login = identities.authenticate(&mut handle, user);
         let accepted = within(host, step, AUTHENTICATION_LIMIT, login).await?;
         if !accepted.map_err(|source| SshError::Failed { host, step, source })? {
             return Err(SshError::NotAuthorized {
                 host,
-                user: self.login.user.clone(),
+                user: user.to_owned(),
                 offered: identities.describe(),
             });
         }

@@ -6,26 +6,15 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::Access;
 use super::exec::command_line;
-use super::host_keys::{Pins, alias};
-use super::{Endpoint, Login};
+use super::host_keys::alias;
 use crate::appliance::Role;
-use crate::terraform::Deployment;
 
-/// What to write, and where.
+/// The way in, as OpenSSH wants it written. A host without a pinned key is written all the same and refused by OpenSSH;
+/// without an identity OpenSSH makes its own choice (agent, then `~/.ssh/id_*`).
 #[derive(Debug)]
-pub struct SshConfig<'a> {
-    /// The hosts and their addresses.
-    pub deployment: &'a Deployment,
-    /// The host keys; a host without one is written all the same and refused by OpenSSH.
-    pub pins: &'a Pins,
-    /// Where the bastion answers instead of its public address and port 22.
-    pub bastion: Option<&'a Endpoint>,
-    /// Private key to use instead of OpenSSH's own choice (agent, then `~/.ssh/id_*`).
-    pub identity: Option<&'a Path>,
-    /// User and port.
-    pub login: &'a Login,
-}
+pub struct SshConfig<'a>(pub &'a Access);
 
 /// The files that were written, absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +37,15 @@ impl SshConfig<'_> {
             ssh_config: folder.join("ssh_config"),
             known_hosts: folder.join("known_hosts"),
         };
-        replace(
-            &written.known_hosts,
-            &self.pins.known_hosts(&self.deployment.name).to_string(),
-        )?;
-        let identity = self.identity.map(Path::canonicalize).transpose()?;
+        let Access {
+            deployment,
+            pins,
+            identity,
+            ..
+        } = self.0;
+        let known_hosts = pins.known_hosts(&deployment.name);
+        replace(&written.known_hosts, &known_hosts.to_string())?;
+        let identity = identity.as_deref().map(Path::canonicalize).transpose()?;
         replace(
             &written.ssh_config,
             &self.text(&written, identity.as_deref()),
@@ -64,17 +57,23 @@ impl SshConfig<'_> {
     /// started in.
     #[must_use]
     pub fn text(&self, files: &Written, identity: Option<&Path>) -> String {
-        let name = &self.deployment.name;
+        let Access {
+            deployment,
+            bastion,
+            login,
+            ..
+        } = self.0;
+        let name = &deployment.name;
         let mut text =
             format!("# Written by `drawbridge ssh-config` for {name}; it is overwritten.\n");
         let hosts = [
-            (Role::Bastion, &self.deployment.bastion.public_ip),
-            (Role::Backend, &self.deployment.backend.private_ip),
-            (Role::Database, &self.deployment.database.private_ip),
+            (Role::Bastion, &deployment.bastion.public_ip),
+            (Role::Backend, &deployment.backend.private_ip),
+            (Role::Database, &deployment.database.private_ip),
         ];
         for (role, address) in hosts {
             let _ = writeln!(text, "\nHost {role}\n  HostKeyAlias {}", alias(name, role));
-            match (role, self.bastion) {
+            match (role, bastion) {
                 (Role::Bastion, Some(endpoint)) => {
                     let _ = writeln!(
                         text,
@@ -88,8 +87,8 @@ impl SshConfig<'_> {
                 // Not ProxyJump: it hands the path of `-F` on without quotes, so a folder with a space would not do.
                 _ => {
                     let config = files.ssh_config.display().to_string().replace('%', "%%");
-                    let jump = command_line(&["ssh", "-F", &config, "-W"]);
-                    let port = self.login.port;
+                    let jump = command_line(&["ssh", "-F", &config, "-l", &login.jump, "-W"]);
+                    let port = login.port;
                     let _ = writeln!(
                         text,
                         "  HostName {address}\n  Port {port}\n  ProxyCommand {jump} '[%h]:%p' {}",
@@ -99,7 +98,7 @@ impl SshConfig<'_> {
             }
         }
         let known_hosts = quoted(&files.known_hosts);
-        let user = &self.login.user;
+        let user = &login.user;
         let _ = write!(
             text,
             "\nHost {} {} {}\n  User {user}\n  UserKnownHostsFile {known_hosts}\n  GlobalKnownHostsFile /dev/null\n  \
@@ -135,23 +134,21 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Login;
+    use super::super::host_keys::Pins;
     use super::*;
     use crate::terraform::tests::sample;
 
     #[test]
     fn private_hosts_are_reached_through_the_bastion_and_keys_are_checked() {
-        let deployment = sample();
-        let endpoint = Endpoint {
-            host: "127.0.0.1".into(),
-            port: 2222,
-        };
-        let config = SshConfig {
-            deployment: &deployment,
-            pins: &Pins::default(),
-            bastion: Some(&endpoint),
+        let access = Access {
+            deployment: sample(),
+            pins: Pins::default(),
+            bastion: Some("127.0.0.1:2222".parse().unwrap()),
             identity: None,
-            login: &Login::default(),
+            login: Login::default(),
         };
+        let config = SshConfig(&access);
         let files = Written {
             ssh_config: "/a b/100%/ssh_config".into(),
             known_hosts: "/a b/100%/known_hosts".into(),
@@ -159,10 +156,11 @@ mod tests {
         let text = config.text(&files, None);
         assert!(text.contains("Host bastion\n  HostKeyAlias drawbridge-bastion\n  HostName 127.0.0.1\n  Port 2222\n"), "{text}");
         assert!(
-            text.contains("  HostName 10.20.3.10\n  Port 22\n  ProxyCommand ssh -F '/a b/100%%/ssh_config' -W '[%h]:%p' bastion\n"),
+            text.contains("  HostName 10.20.3.10\n  Port 22\n  ProxyCommand ssh -F '/a b/100%%/ssh_config' -l tunnel -W '[%h]:%p' bastion\n"),
             "{text}"
         );
         assert!(text.contains("  StrictHostKeyChecking yes\n"), "{text}");
+        assert!(text.contains("  User admin\n"), "{text}");
         assert!(
             text.contains("  UserKnownHostsFile \"/a b/100%%/known_hosts\"\n"),
             "{text}"

@@ -130,14 +130,7 @@ impl SshConfigArgs {
             access(&self.deployment, &self.access, progress, interrupt).await?;
         let beside = || directory.parent().unwrap_or(&directory).join(".drawbridge");
         let folder = self.output.unwrap_or_else(beside);
-        let config = SshConfig {
-            deployment: &access.deployment,
-            pins: &access.pins,
-            bastion: access.bastion.as_ref(),
-            identity: access.identity.as_deref(),
-            login: &access.login,
-        };
-        let written = config.write(&folder).map_err(|error| {
+        let written = SshConfig(&access).write(&folder).map_err(|error| {
             anyhow::Error::new(error).context(format!("cannot write to {}", folder.display()))
         })?;
         progress.clear();

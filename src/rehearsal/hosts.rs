@@ -6,17 +6,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::{Map, Value};
 
 use super::emulator::Emulator;
 use super::machine::{Files, HERE, Machine, quoted};
+use super::sshd;
 use super::tools::Tools;
 use super::topology::{Instance, Topology};
-use crate::appliance::{LOGIN_USER, Role, path};
-use crate::flows::{self, End, Flow};
+use crate::appliance::{LOGIN_USER, Role, TUNNEL_USER, path};
+use crate::flows::Flow;
 
-const SSHD_SETTINGS: &str = include_str!("../../nixos/settings/sshd.json");
 const POSTGRES_SETTINGS: &str = include_str!("../../nixos/settings/postgresql.json");
 const SYSTEMCTL: &str = include_str!("systemctl.sh");
 
@@ -32,10 +32,14 @@ pub const SSHD_UNIT: &str = "sshd.service";
 /// In the folder that is cleared when a machine is switched on.
 const BOOTSTRAP_STATUS: &str = "state/bootstrap-status";
 
-/// Numbers of the two users that the images have and this machine does not: high, and clear of `nobody`.
-const USERS: [(&str, u32, &str); 2] = [
-    (LOGIN_USER, 64_001, "/home/admin"),
-    ("drawbridge", 64_002, "/var/empty"),
+/// Shell of `tunnel` on an instance.
+const TUNNEL_SHELL: &str = "/run/rehearsal/bin/tunnel-shell";
+
+/// The users that the images have and this machine does not: name, number (high, and clear of `nobody`), home, shell.
+const USERS: [(&str, u32, &str, &str); 3] = [
+    (LOGIN_USER, 64_001, "/home/admin", "/bin/bash"),
+    ("drawbridge", 64_002, "/var/empty", "/bin/bash"),
+    (TUNNEL_USER, 64_003, "/var/empty", TUNNEL_SHELL),
 ];
 
 /// Fills the folder of an instance. What it keeps from an earlier boot stays. `authority` is the certificate that AWS
@@ -56,21 +60,22 @@ pub fn prepare(
     };
     files.write(
         "etc/passwd",
-        &with_users("/etc/passwd", |(name, id, home)| {
-            format!("{name}:x:{id}:{id}::{home}:/bin/bash")
+        &with_users("/etc/passwd", |(name, id, home, shell)| {
+            format!("{name}:x:{id}:{id}::{home}:{shell}")
         })?,
     )?;
     files.write(
         "etc/group",
-        &with_users("/etc/group", |(name, id, _)| format!("{name}:x:{id}:"))?,
+        &with_users("/etc/group", |(name, id, ..)| format!("{name}:x:{id}:"))?,
     )?;
     // `*` is no password but, unlike `!`, not a locked account either, which sshd would refuse.
     files.write(
         "etc/shadow",
-        "root:*:::::::\nadmin:*:::::::\nsshd:*:::::::\n",
+        "root:*:::::::\nadmin:*:::::::\ntunnel:*:::::::\nsshd:*:::::::\n",
     )?;
     files.write("etc/machine-id", &machine_id(&instance.id))?;
-    files.write("ssh/sshd_config", &sshd_config(instance.role, flows)?)?;
+    files.write("ssh/sshd_config", &sshd::config(instance.role, flows)?)?;
+    files.program("tunnel-shell", &sshd::tunnel_shell()?)?;
     write_systemctl(folder)?;
     let sshd = tools.path("sshd")?;
     let key = path::SSH_HOST_KEY;
@@ -137,12 +142,10 @@ pub fn bootstrap_status(folder: &Path) -> PathBuf {
 /// # Errors
 /// If it cannot be written.
 pub fn write_systemctl(folder: &Path) -> Result<()> {
-    let path = Folder {
+    Folder {
         root: folder.to_owned(),
     }
-    .write("here/bin/systemctl", SYSTEMCTL)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("cannot make {} executable", path.display()))
+    .program("systemctl", SYSTEMCTL)
 }
 
 /// Switches an instance on and starts what systemd would start at boot.
@@ -200,63 +203,6 @@ fn database_unit(tools: &Tools) -> Result<String> {
     ))
 }
 
-fn sshd_config(role: Role, flows: &[Flow]) -> Result<String> {
-    let settings: Map<String, Value> =
-        serde_json::from_str(SSHD_SETTINGS).context("nixos/settings/sshd.json")?;
-    let part = |name: &str| match settings.get(name) {
-        Some(Value::Object(keywords)) => Ok(keywords.clone()),
-        _ => bail!("nixos/settings/sshd.json lacks {name}"),
-    };
-    let mut keywords = part("common")?;
-    if role == Role::Bastion {
-        keywords.insert("PermitOpen".to_owned(), permit_open(flows).into());
-    } else {
-        keywords.extend(part("private")?);
-    }
-    let mut text = String::new();
-    for (keyword, value) in keywords {
-        let separator = if ["Ciphers", "KexAlgorithms", "Macs"].contains(&keyword.as_str()) {
-            ","
-        } else {
-            " "
-        };
-        let value = match value {
-            Value::Bool(true) => "yes".to_owned(),
-            Value::Bool(false) => "no".to_owned(),
-            Value::Number(number) => number.to_string(),
-            Value::String(text) => text,
-            Value::Array(list) => list
-                .iter()
-                .filter_map(Value::as_str)
-                .collect::<Vec<_>>()
-                .join(separator),
-            Value::Null | Value::Object(_) => {
-                bail!("nixos/settings/sshd.json: {keyword} has no plain value")
-            }
-        };
-        let _ = writeln!(text, "{keyword} {value}");
-    }
-    // PAM belongs to the machine, not to the rehearsed instance; so does the place of programs.
-    let _ = writeln!(
-        text,
-        "UsePAM no\nPidFile none\nSetEnv PATH={HERE}/bin:/usr/local/bin:/usr/bin:/bin"
-    );
-    Ok(text)
-}
-
-/// What the bastion's sshd forwards to, as nixos/bastion.nix says it. Without the keyword it would forward to anywhere.
-fn permit_open(flows: &[Flow]) -> String {
-    let ports: Vec<String> = flows::ports_from(flows, End::Bastion)
-        .iter()
-        .map(|port| format!("*:{port}"))
-        .collect();
-    if ports.is_empty() {
-        "none".to_owned()
-    } else {
-        ports.join(" ")
-    }
-}
-
 fn postgres_config() -> Result<String> {
     let settings: Map<String, Value> =
         serde_json::from_str(POSTGRES_SETTINGS).context("nixos/settings/postgresql.json")?;
@@ -272,7 +218,7 @@ fn postgres_config() -> Result<String> {
 }
 
 /// A system file with the images' users added to this machine's.
-fn with_users(file: &str, line: impl Fn(&(&str, u32, &str)) -> String) -> Result<String> {
+fn with_users(file: &str, line: impl Fn(&(&str, u32, &str, &str)) -> String) -> Result<String> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
     let others = text.lines().filter(|line| {
         let name = line.split(':').next().unwrap_or_default();
@@ -301,32 +247,11 @@ impl Folder {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::flows::tests::flow;
-
-    #[test]
-    fn the_bastion_forwards_to_the_ports_of_its_flows_and_without_any_to_none() {
-        let mut flows = vec![
-            flow(End::Admins, End::Bastion, 2222),
-            flow(End::Bastion, End::Database, 22),
-        ];
-        let permitted = |flows: &[Flow], role| {
-            let config = sshd_config(role, flows).unwrap();
-            let lines: Vec<String> = config
-                .lines()
-                .filter_map(|line| line.strip_prefix("PermitOpen "))
-                .map(str::to_owned)
-                .collect();
-            lines
-        };
-        assert_eq!(permitted(&flows, Role::Bastion), ["*:22"]);
-        flows.push(flow(End::Bastion, End::Database, 5432));
-        assert_eq!(permitted(&flows, Role::Bastion), ["*:22 *:5432"]);
-        assert_eq!(permitted(&[], Role::Bastion), ["none"]);
-        assert!(permitted(&flows, Role::Backend)[0].starts_with("localhost:"));
+    /// A script that the machine's PATH leads to.
+    fn program(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.write(&format!("here/bin/{name}"), text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("cannot make {} executable", path.display()))
     }
 }

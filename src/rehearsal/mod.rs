@@ -50,6 +50,7 @@ mod security_groups;
 mod session;
 mod site;
 mod ssh;
+mod sshd;
 mod stand_ins;
 mod tools;
 mod topology;

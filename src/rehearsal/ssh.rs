@@ -196,8 +196,7 @@ fn forward(
 fn with_missing_flow(error: anyhow::Error, flows: &[Flow], role: Role) -> anyhow::Error {
     let (from, to) = match role {
         Role::Bastion => (End::Admins, End::Bastion),
-        Role::Backend => (End::Bastion, End::Backend),
-        Role::Database => (End::Bastion, End::Database),
+        private => (End::Bastion, End::from(private)),
     };
     if flows.iter().any(|flow| flow.from == from && flow.to == to) {
         error

@@ -261,11 +261,7 @@ impl Topology {
             .collect::<Result<_, StateError>>()?;
         let host = Host {
             name: role.to_string(),
-            end: Some(match role {
-                Role::Bastion => End::Bastion,
-                Role::Backend => End::Backend,
-                Role::Database => End::Database,
-            }),
+            end: Some(End::from(role)),
             address: resource.address("private_ip")?,
             subnet: self.subnet(resource, resource.text("subnet_id")?)?,
             public,

@@ -10,14 +10,7 @@ use drawbridge::bastion::ssh_config::SshConfig;
 use super::sshd::Hosts;
 
 fn write(access: &Access, folder: &Path) -> std::path::PathBuf {
-    let config = SshConfig {
-        deployment: &access.deployment,
-        pins: &access.pins,
-        bastion: access.bastion.as_ref(),
-        identity: access.identity.as_deref(),
-        login: &access.login,
-    };
-    config.write(folder).unwrap().ssh_config
+    SshConfig(access).write(folder).unwrap().ssh_config
 }
 
 fn ssh(config: &Path, host: &str) -> Output {

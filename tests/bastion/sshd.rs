@@ -69,6 +69,7 @@ impl Hosts {
             identity: Some(self.user_key()),
             login: Login {
                 user: user(),
+                jump: user(),
                 port: self.backend.port,
             },
         }
