@@ -1,4 +1,5 @@
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use drawbridge::appliance::Role;
@@ -88,6 +89,29 @@ async fn a_command_that_does_not_end_is_given_up() {
         .await
         .unwrap_err();
     assert!(matches!(error, SshError::TimedOut { .. }), "{error}");
+}
+
+#[test]
+fn a_team_behind_one_address_gets_in_at_once_and_a_crowd_does_not() {
+    let hosts = Hosts::start();
+    let mut held = Vec::new();
+    // None of them signs in. sshd greets those that it takes, and tells the others why not.
+    let greeting = loop {
+        let mut stream = TcpStream::connect(("127.0.0.1", hosts.bastion_port())).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut greeting = [0; 8];
+        let read = stream.read(&mut greeting).unwrap();
+        if !greeting.starts_with(b"SSH-2.0-") {
+            break greeting[..read].to_vec();
+        }
+        held.push(stream);
+        assert!(held.len() < 200, "everybody is let in");
+    };
+    assert!(
+        greeting.is_empty() || greeting.starts_with(b"Exceeded"),
+        "{greeting:?}"
+    );
+    assert!(held.len() >= 50, "only {} of a team of 50", held.len());
 }
 
 #[tokio::test]

@@ -84,6 +84,11 @@ impl Hosts {
         public_key(&path)
     }
 
+    /// The bastion's port on this machine.
+    pub fn bastion_port(&self) -> u16 {
+        self.bastion.port
+    }
+
     pub fn stop_backend(&mut self) {
         self.backend.child.kill().unwrap();
         self.backend.child.wait().unwrap();
@@ -98,10 +103,10 @@ impl Sshd {
         let config = folder.join(format!("{name}_config"));
         let text = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
-             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
-             MaxStartups 100\n",
+             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n{}",
             key.display(),
-            folder.join("user.pub").display()
+            folder.join("user.pub").display(),
+            limits()
         );
         fs::write(&config, text).unwrap();
         // Started by root it wants its privilege separation folder, which a machine that never ran it lacks.
@@ -134,6 +139,21 @@ impl Drop for Sshd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// How many may knock at once, as on the hosts.
+fn limits() -> String {
+    let settings = include_str!("../../nixos/settings/sshd.json");
+    let settings: serde_json::Value = serde_json::from_str(settings).unwrap();
+    let keywords = [
+        "MaxStartups",
+        "PerSourceMaxStartups",
+        "PerSourceNetBlockSize",
+    ];
+    let value = |keyword| settings["common"][keyword].to_string().replace('"', "");
+    keywords
+        .map(|keyword| format!("{keyword} {}\n", value(keyword)))
+        .concat()
 }
 
 fn generate_key(path: &Path) {
