@@ -23,8 +23,10 @@ pub const LOGIN_USER: &str = "admin";
 /// The other login on all three hosts: forwards connections and gets nothing else, whatever it asks for. For people who
 /// only need a port, and for every jump through the bastion.
 pub const TUNNEL_USER: &str = "tunnel";
-/// Name of the application's Postgres database, and of the role that owns it.
+/// Name of the application's Postgres database, and of the role that owns it, which nobody logs in as.
 pub const DATABASE_NAME: &str = "drawbridge";
+/// The Postgres roles the application logs in as. Normally one of them may; while the password is being rotated, both.
+pub const DATABASE_LOGINS: [&str; 2] = ["drawbridge_a", "drawbridge_b"];
 /// Port the API listens on at the backend.
 pub const API_PORT: u16 = 8000;
 /// Port Postgres listens on at the database host.

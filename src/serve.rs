@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
+use listenfd::ListenFd;
 use poem::{Server, listener::TcpAcceptor};
 use tokio::{
     net::TcpListener,
@@ -30,6 +31,11 @@ pub enum ServeError {
         source: io::Error,
     },
     /// Nothing was started.
+    #[error(
+        "LISTEN_FDS is set, but what was passed cannot be listened on: {0}; one stream socket is expected (ListenStream= in the socket unit)"
+    )]
+    Passed(io::Error),
+    /// Nothing was started.
     #[error(transparent)]
     Database(#[from] ConnectError),
     /// Requests were answered 503 until now.
@@ -48,16 +54,19 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then lets requests under way finish.
 ///
-/// It listens at once and migrates beside that, so that `/health` answers while the database is still away; `/ready`
+/// It listens at once, on the socket that systemd passes or else on `http.listen`, and migrates beside that, so that `/health` answers while the database is still away; `/ready`
 /// and everything else that needs the database answer 503 until the schema is in place.
 ///
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let address = config.http.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Listen { address, source })?;
+    let listener = match passed_listener().map_err(ServeError::Passed)? {
+        Some(listener) => listener,
+        None => TcpListener::bind(address)
+            .await
+            .map_err(|source| ServeError::Listen { address, source })?,
+    };
     let system = |doing| move |source| ServeError::System { doing, source };
     let address = listener
         .local_addr()
@@ -130,6 +139,20 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// The socket that whoever started this process has opened for it (systemd's socket units), if any. It stays open
+/// there while this process is replaced, so that connections wait instead of being refused.
+fn passed_listener() -> io::Result<Option<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    if passed.len() > 1 {
+        return Err(io::Error::other(format!("{} sockets", passed.len())));
+    }
+    let Some(listener) = passed.take_tcp_listener(0)? else {
+        return Ok(None);
+    };
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener).map(Some)
 }
 
 fn is_loopback(host: &str) -> bool {

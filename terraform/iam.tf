@@ -4,12 +4,13 @@ locals {
   may_write = {
     bastion  = []
     backend  = []
-    database = [aws_ssm_parameter.database_password.arn, aws_ssm_parameter.database_certificate.arn]
+    database = [aws_ssm_parameter.database_login.arn, aws_ssm_parameter.database_certificate.arn]
   }
   may_read = {
     bastion  = []
-    backend  = [aws_ssm_parameter.database_password.arn, aws_ssm_parameter.database_certificate.arn]
-    database = []
+    backend  = [aws_ssm_parameter.database_login.arn, aws_ssm_parameter.database_certificate.arn]
+    # Whether a rotation that was interrupted had got as far as publishing.
+    database = [aws_ssm_parameter.database_login.arn]
   }
 }
 

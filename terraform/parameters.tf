@@ -26,10 +26,10 @@ resource "aws_ssm_parameter" "ssh_host_key" {
 
 # Under the account's own aws/ssm key, whose policy lets whoever may read the parameter decrypt it:
 # no KMS permission and no key to pay for.
-resource "aws_ssm_parameter" "database_password" {
+resource "aws_ssm_parameter" "database_login" {
   # checkov:skip=CKV_AWS_337: the account's own aws/ssm key, for the reasons above
-  name             = "/${var.name}/database/password"
-  description      = "Password of the API's database role; born on the database host, sealed by the backend"
+  name             = "/${var.name}/database/login"
+  description      = "How the API logs in to the database, JSON; born on the database host, sealed by the backend"
   type             = "SecureString"
   value_wo         = "pending"
   value_wo_version = 1

@@ -22,9 +22,10 @@ pub fn ssh_host_key(name: &str, role: Role) -> String {
     format!("/{name}/hosts/{role}/ssh-host-key")
 }
 
-/// Where the database host publishes the application role's password (SecureString).
-pub fn database_password(name: &str) -> String {
-    format!("/{name}/database/password")
+/// Where the database host publishes how the application logs in (SecureString, JSON
+/// `{"username":"drawbridge_a","password":"…"}`).
+pub fn database_login(name: &str) -> String {
+    format!("/{name}/database/login")
 }
 
 /// Where the database host publishes the certificate its Postgres shows (PEM).

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 /// Owner of a file: user and group id.
@@ -81,9 +81,24 @@ pub fn read(path: &Path) -> Result<Option<String>, FileError> {
     }
 }
 
-/// Removes a file or a folder with all in it; it need not be there.
+/// Makes or replaces a symbolic link in one rename; it is on disk when this returns.
+pub fn link(path: &Path, target: &Path) -> Result<(), FileError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let draft = folder.join(format!(".{name}.new"));
+    let put = || -> io::Result<()> {
+        let _ = fs::remove_file(&draft);
+        symlink(target, &draft)?;
+        fs::rename(&draft, path)?;
+        File::open(folder)?.sync_all()
+    };
+    put().map_err(FileError::while_doing("make the link", path))
+}
+
+/// Removes a file, a link, or a folder with all in it; it need not be there.
 pub fn remove(path: &Path) -> Result<(), FileError> {
-    let removed = if path.is_dir() {
+    let is_folder = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let removed = if is_folder {
         fs::remove_dir_all(path)
     } else {
         fs::remove_file(path)
@@ -118,6 +133,21 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_removed_without_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("current");
+        for slot in ["one", "two"] {
+            folder(&dir.path().join(slot), 0o755, None).unwrap();
+            // What a kill before the rename leaves.
+            symlink("nowhere", dir.path().join(".current.new")).ok();
+            link(&at, Path::new(slot)).unwrap();
+            assert_eq!(fs::read_link(&at).unwrap(), Path::new(slot));
+        }
+        remove(&at).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
+mod api_folder;
 pub mod bootstrap;
 mod command;
 pub mod egress;
 mod file;
+mod login;
 pub mod metadata;
 pub mod parameters;
 pub mod report;
@@ -18,6 +20,7 @@ mod steps;
 pub mod wait;
 
 pub use bootstrap::{BootstrapArgs, BootstrapError, bootstrap, run};
+pub use login::{Login, LoginRole, NotALogin};
 pub use report::{ReportArgs, ReportError, show};
 pub use secret::Secret;
 

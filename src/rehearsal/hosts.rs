@@ -113,6 +113,10 @@ pub fn prepare(
         Role::Database => {
             files.write("etc/postgresql.conf", &postgres_config()?)?;
             files.write(
+                &format!("here/units/{}", path::DATABASE_VOLUME_UNIT),
+                &volume_unit(),
+            )?;
+            files.write(
                 &format!("here/units/{DATABASE_UNIT}"),
                 &database_unit(tools)?,
             )?;
@@ -185,6 +189,15 @@ fn api_unit(port: u16) -> String {
         name = path::PASSWORD_CREDENTIAL,
         sealed = path::SEALED_PASSWORD,
         config = path::CONFIG,
+    )
+}
+
+/// The mount that the image's unit makes.
+fn volume_unit() -> String {
+    format!(
+        "mount -t ext4 -o noatime,nodev,nosuid,noexec {} {}\n",
+        path::DATABASE_VOLUME_LINK,
+        path::DATABASE_VOLUME
     )
 }
 

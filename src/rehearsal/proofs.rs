@@ -260,7 +260,7 @@ pub fn secrets(
     machine: &Machine,
     inside: &Path,
 ) -> Result<()> {
-    let parameter = parameter::database_password(&topology.name);
+    let parameter = parameter::database_login(&topology.name);
     let query = [
         "aws",
         "ssm",
@@ -284,7 +284,8 @@ pub fn secrets(
         "aws ssm: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let secret = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let login: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let secret = login["password"].as_str().unwrap_or_default().to_owned();
     ensure!(
         secret.len() >= 32,
         "{parameter} holds no password of 32 characters or more"

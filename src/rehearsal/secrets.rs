@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// Where the secret belongs, or what cannot be read as text: sealed and encrypted files, volumes, the machines' own
-/// mounts.
-const NOT_SEARCHED: [&str; 5] = ["volumes", "dev", "run", "credentials", "etc.work"];
+/// Where the secret belongs (below `run` it is unsealed for the API), and volumes, devices and the machines' own mounts.
+const NOT_SEARCHED: [&str; 4] = ["volumes", "dev", "run", "etc.work"];
 /// Arguments of processes are as public as files on this machine.
 const PROCESSES: &str = "/proc";
 
@@ -133,11 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn the_sealed_credential_and_clean_files_are_not_reported() {
+    fn the_unsealed_credential_and_clean_files_are_not_reported() {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("var/lib/drawbridge/credentials")).unwrap();
+        fs::create_dir_all(folder.path().join("backend/run/credentials")).unwrap();
         fs::write(
-            folder.path().join("var/lib/drawbridge/credentials/x.cred"),
+            folder.path().join("backend/run/credentials/x"),
             "absent-secret-1",
         )
         .unwrap();

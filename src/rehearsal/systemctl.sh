@@ -1,10 +1,16 @@
 #!/bin/sh
 # Plays systemctl on a rehearsed host, where no systemd runs: starts what stands in units/ and remembers its process.
 # Knows `start`, `restart` and `is-active`, which is all that first boot asks for; anything else is refused.
+# What stands in for a mount unit is run to its end.
 set -eu
 here=/run/rehearsal
 
 is_active() {
+    case $1 in *.mount)
+        mountpoint -q "/$(echo "${1%.mount}" | tr - /)"
+        return
+        ;;
+    esac
     [ -r "$here/state/$1.pid" ] && kill -0 "$(cat "$here/state/$1.pid")" 2>/dev/null
 }
 
@@ -38,10 +44,16 @@ for unit in "$@"; do
         start | restart)
             if is_active "$unit"; then
                 [ "$verb" = restart ] || continue
+                case $unit in *.mount) echo "systemctl (rehearsal): a mount is not restarted here" >&2; exit 2 ;; esac
                 stop "$unit"
             fi
             # A unit whose condition does not hold is skipped without an error, as systemd does.
             [ ! -r "$here/units/$unit.condition" ] || sh "$here/units/$unit.condition" || continue
+            case $unit in *.mount)
+                sh "$here/units/$unit" </dev/null
+                continue
+                ;;
+            esac
             setsid sh "$here/units/$unit" >>"$here/log/$unit.log" 2>&1 </dev/null &
             echo $! >"$here/state/$unit.pid"
             ;;

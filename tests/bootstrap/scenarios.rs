@@ -24,8 +24,16 @@ fn a_backend_boots_reboots_and_survives_a_kill_at_every_step() {
     inside("bootstrap::scenarios::backend_in_its_world");
 }
 
+/// User and password as published.
+fn login(world: &World) -> (String, String) {
+    let text = world.parameter(&parameter::database_login(NAME));
+    let login: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let part = |name: &str| login[name].as_str().unwrap().to_owned();
+    (part("username"), part("password"))
+}
+
 fn password(world: &World) -> String {
-    world.parameter(&parameter::database_password(NAME))
+    login(world).1
 }
 
 fn mode(file: &str) -> u32 {
@@ -39,11 +47,13 @@ fn assert_database_complete(world: &World, id: &str) {
     };
     assert!(report.is_complete_for(id) && report.error.is_none() && report.finished_at.is_some());
     assert!(world.local().unwrap().is_complete_for(id));
+    let (user, password) = login(world);
     assert!(
-        world.can_log_in(&password(world)),
-        "the published password does not open the database"
+        world.can_log_in(&user, &password),
+        "the published login does not open the database"
     );
-    assert!(!world.can_log_in("sesame"));
+    assert!(!world.can_log_in(&user, "sesame"));
+    assert!(!world.can_log_in("drawbridge", &password));
     let host_key = world.parameter(&parameter::ssh_host_key(NAME, Role::Database));
     assert_eq!(
         host_key,
@@ -67,9 +77,15 @@ fn assert_database_complete(world: &World, id: &str) {
     let role = sh(
         "psql -h /run/postgresql -U postgres -Atc \"SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, \
          pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datctype \
-         FROM pg_roles, pg_database WHERE rolname = 'drawbridge' AND datname = 'drawbridge'\"",
+         FROM pg_roles, pg_database WHERE rolname LIKE 'drawbridge%' AND datname = 'drawbridge' ORDER BY rolname\"",
     );
-    assert_eq!(role, "t|f|f|f|drawbridge|UTF8|C.UTF-8");
+    // The owner, the login in use, and the other one.
+    let each = ["f", "t", "f"].map(|login| format!("{login}|f|f|f|drawbridge|UTF8|C.UTF-8"));
+    assert_eq!(role, each.join("\n"));
+    let owner = sh(
+        "psql -h /run/postgresql -U postgres -d drawbridge -Atc \"SELECT tableowner FROM pg_tables WHERE tablename = 't'\"",
+    );
+    assert_eq!(owner, "drawbridge", "what a login makes is not the owner's");
 }
 
 /// Kills the bootstrap as soon as its report is seen at this step, or at the next where a step is over too soon to be
@@ -293,9 +309,10 @@ fn serve_ready() {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.read(&mut [0; 1024]);
             let check = "[ -e /run/api ] && PGPASSWORD=$(systemd-creds decrypt --name=database-password \
-                /var/lib/drawbridge/credentials/database-password.cred -) psql \"host=$(sed -n 's/^host = \"\\(.*\\)\"/\\1/p' \
-                /var/lib/drawbridge/config.toml) user=drawbridge dbname=drawbridge sslmode=verify-full \
-                sslrootcert=/var/lib/drawbridge/database-ca.pem\" -Atc 'SELECT 1'";
+                /var/lib/drawbridge/api/database-password.cred -) psql \"host=$(sed -n 's/^host = \"\\(.*\\)\"/\\1/p' \
+                /var/lib/drawbridge/api/config.toml) user=$(sed -n 's/^user = \"\\(.*\\)\"/\\1/p' \
+                /var/lib/drawbridge/api/config.toml) dbname=drawbridge sslmode=verify-full \
+                sslrootcert=/var/lib/drawbridge/api/database-ca.pem\" -Atc 'SELECT 1'";
             let good = output(Command::new("sh").args(["-c", check]))
                 .status
                 .success();
@@ -318,7 +335,13 @@ fn assert_backend_complete(world: &World, id: &str) {
     };
     assert!(report.is_complete_for(id) && report.error.is_none());
     assert_eq!(mode(path::SEALED_PASSWORD), 0o600);
-    assert_eq!(mode("/var/lib/drawbridge/credentials"), 0o700);
+    let beside =
+        sh("cd /var/lib/drawbridge && ls -d api* credentials config.toml 2>/dev/null; true");
+    assert_eq!(
+        beside.lines().count(),
+        2,
+        "one link and one folder: {beside}"
+    );
     let opened = sh(&format!(
         "systemd-creds decrypt --name=database-password {} -",
         path::SEALED_PASSWORD
@@ -369,8 +392,15 @@ fn backend_in_its_world() {
     assert_ne!(fs::read(path::SEALED_PASSWORD).unwrap(), before);
 
     // The database was interrupted after publishing and publishes once more: the backend seals what is valid.
-    let (name, good) = (parameter::database_password(NAME), password(&world));
-    world.set_parameter(&name, ParameterType::SecureString, "the one before");
+    let (name, good) = (
+        parameter::database_login(NAME),
+        world.parameter(&parameter::database_login(NAME)),
+    );
+    world.set_parameter(
+        &name,
+        ParameterType::SecureString,
+        r#"{"username":"drawbridge_a","password":"the one before"}"#,
+    );
     world.fresh_backend("i-0bddd");
     let mut child = world.start(&["--timeout", "60"]);
     let start = Instant::now();

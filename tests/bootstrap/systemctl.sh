@@ -8,11 +8,15 @@ as() { (cd / && setsid setpriv --reuid postgres --regid postgres --init-groups "
 exec 9> /run/systemctl.lock
 flock 9
 case "$1 $2" in
+"start var-lib-postgresql.mount")
+    mountpoint -q /var/lib/postgresql \
+        || mount -t ext4 -o noatime,nodev,nosuid,noexec /run/drawbridge/database-volume /var/lib/postgresql ;;
 "start postgresql.target")
     mountpoint -q /var/lib/postgresql || { echo "not a mount point" >&2; exit 1; }
     if [ ! -d $data ]; then
         rm -rf $data.new
         as $bin/initdb -D $data.new --no-sync --no-locale --encoding=UTF8 >/dev/null
+        echo "include_if_exists = '/var/lib/drawbridge/postgresql/tuning.conf'" >> $data.new/postgresql.conf
         mv $data.new $data
     fi
     if ! as $bin/pg_ctl -D $data status >/dev/null 2>&1; then
@@ -24,6 +28,6 @@ case "$1 $2" in
     fi ;;
 "stop postgresql.target") [ ! -d $data ] || as $bin/pg_ctl -D $data -m immediate stop >/dev/null 2>&1 || true ;;
 "start drawbridge-api.service" | "restart drawbridge-api.service")
-    [ -s /var/lib/drawbridge/credentials/database-password.cred ]; : > /run/api ;;
+    [ -s /var/lib/drawbridge/api/database-password.cred ]; : > /run/api ;;
 *) echo "unknown: $*" >&2; exit 1 ;;
 esac

@@ -202,7 +202,7 @@ impl World {
             ParameterType::String,
         );
         self.put(
-            &parameter::database_password(NAME),
+            &parameter::database_login(NAME),
             ParameterType::SecureString,
         );
     }
@@ -333,12 +333,12 @@ impl World {
         ReportState::parse(&self.parameter(&parameter::bootstrap_report(NAME, role)))
     }
 
-    /// Whether the published password opens the database from the network, with the published certificate verified.
-    pub fn can_log_in(&self, password: &str) -> bool {
+    /// Whether a login opens the database from the network, with the published certificate verified.
+    pub fn can_log_in(&self, user: &str, password: &str) -> bool {
         let ca = self.dir.join("ca.pem");
         fs::write(&ca, self.parameter(&parameter::database_certificate(NAME))).unwrap();
         let target = format!(
-            "host={DATABASE_ADDRESS} user=drawbridge dbname=drawbridge sslmode=verify-full sslrootcert={}",
+            "host={DATABASE_ADDRESS} user={user} dbname=drawbridge sslmode=verify-full sslrootcert={}",
             ca.display()
         );
         let mut command = Command::new("psql");

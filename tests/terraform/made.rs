@@ -248,7 +248,7 @@ pub fn roles_may_do_exactly_what_they_need(emulator: &Emulator, deployment: &Val
         .map(|name| format!("ssm:PutParameter {name}"))
     };
     let on_database = |action: &str| {
-        ["database/password", "database/certificate"].map(|name| format!("{action} {name}"))
+        ["database/login", "database/certificate"].map(|name| format!("{action} {name}"))
     };
     let expected = [
         ("bastion", own("bastion").to_vec()),
@@ -263,7 +263,14 @@ pub fn roles_may_do_exactly_what_they_need(emulator: &Emulator, deployment: &Val
         ),
         (
             "database",
-            [own("database"), on_database("ssm:PutParameter")].concat(),
+            [
+                own("database").to_vec(),
+                on_database("ssm:PutParameter").to_vec(),
+                ["ssm:GetParameter", "ssm:GetParameters"]
+                    .map(|action| format!("{action} database/login"))
+                    .to_vec(),
+            ]
+            .concat(),
         ),
     ];
     for (role, expected) in expected {

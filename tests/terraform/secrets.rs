@@ -39,7 +39,7 @@ pub fn hosts_publish(emulator: &Emulator) {
             emulator.aws("ssm", "put_parameter", parameter);
         }
     }
-    for name in ["password", "certificate"] {
+    for name in ["login", "certificate"] {
         let parameter = json!({"Name": format!("/drawbridge/database/{name}"), "Value": HOST_SECRET, "Overwrite": true});
         emulator.aws("ssm", "put_parameter", parameter);
     }
@@ -72,7 +72,7 @@ pub fn user_data_is_the_documented_one(emulator: &Emulator, deployment: &Value) 
 
 /// None of what a host wrote was overwritten by the applies since.
 pub fn hosts_still_have_what_they_published(emulator: &Emulator) {
-    let question = json!({"Name": "/drawbridge/database/password", "WithDecryption": true});
+    let question = json!({"Name": "/drawbridge/database/login", "WithDecryption": true});
     let password = emulator.aws("ssm", "get_parameter", question);
     assert_eq!(password["Parameter"]["Value"], HOST_SECRET);
 }

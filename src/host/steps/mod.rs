@@ -9,7 +9,7 @@ use super::file::{self, FileError, Owner};
 use super::metadata::{Identity, MetadataError};
 use super::parameters::{NotWritten, Parameters};
 use super::wait::GaveUp;
-use super::{Host, Secret};
+use super::{Host, Login, api_folder};
 use crate::appliance::{Duty, Step, UserData, path};
 
 mod admin_keys;
@@ -70,7 +70,7 @@ pub(super) struct Worker<'a> {
     deadline: Instant,
     ready_url: ReadyUrl,
     /// Database: set in Postgres by this run, to be published by it.
-    password: Option<Secret>,
+    login: Option<Login>,
     /// Backend: what the database published.
     published: Option<wait_for_database::Published>,
 }
@@ -91,7 +91,7 @@ impl<'a> Worker<'a> {
             parameters,
             deadline,
             ready_url,
-            password: None,
+            login: None,
             published: None,
         }
     }
@@ -128,11 +128,11 @@ impl<'a> Worker<'a> {
                 postgresql::start(host).await?;
             }
             (Step::DatabaseRole, Duty::Database { .. }, Some(_)) => {
-                self.password = Some(database_role::ensure(host).await?);
+                self.login = Some(database_role::ensure(host).await?);
             }
             (Step::Publish, Duty::Database { .. }, Some(parameters)) => {
-                let password = self.password.as_ref().ok_or(StepError::OutOfPlace(step))?;
-                publish::publish(host, parameters, name, password, left).await?;
+                let login = self.login.as_ref().ok_or(StepError::OutOfPlace(step))?;
+                publish::publish(host, parameters, name, login, left).await?;
             }
             (Step::WaitForDatabase, Duty::Backend { database_address }, Some(parameters)) => {
                 let found =
@@ -173,14 +173,11 @@ pub(super) fn forget(host: &Host) -> Result<(), StepError> {
     for item in [
         path::SERVER_KEY,
         path::SERVER_CERTIFICATE,
-        path::SEALED_PASSWORD,
-        path::DATABASE_CA,
-        path::CONFIG,
         volume::FORMATTING_NOTE,
     ] {
         file::remove(&host.path(item))?;
     }
-    Ok(())
+    Ok(api_folder::remove(host)?)
 }
 
 fn owner(user: &'static str) -> Result<Owner, StepError> {

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, NoTls};
 use super::StepError;
 use ipnet::Ipv4Net;
 
-use crate::appliance::{DATABASE_NAME, path};
+use crate::appliance::{DATABASE_LOGINS, DATABASE_NAME, path};
 use crate::error_chain::chain;
 use crate::host::file::{self, FileError, Owner};
 use crate::host::wait::{Look, until};
@@ -21,10 +21,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// pg_hba.conf: the superuser from this machine only, the application from the backend's subnet only and over TLS.
 fn pg_hba(backend: Ipv4Net) -> String {
+    let logins = DATABASE_LOGINS.join(",");
     format!(
         "# Written by drawbridge-host at every boot. Everybody not listed is refused.\n\
          local   all           postgres                 peer map=postgres\n\
-         hostssl {DATABASE_NAME}    {DATABASE_NAME}    {backend}    scram-sha-256\n"
+         hostssl {DATABASE_NAME}    {logins}    {backend}    scram-sha-256\n"
     )
 }
 
@@ -113,7 +114,7 @@ mod tests {
                 vec![
                     "hostssl",
                     "drawbridge",
-                    "drawbridge",
+                    "drawbridge_a,drawbridge_b",
                     "10.20.2.0/24",
                     "scram-sha-256"
                 ],

@@ -1,5 +1,5 @@
-//! `seal`: keeps the password so that it survives reboots and is never on disk in clear, and tells the API where the
-//! database is.
+//! `seal`: keeps the login so that it survives reboots and its password is never on disk in clear, and tells the API
+//! where the database is.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::wait_for_database::Published;
 use crate::appliance::{API_PORT, path};
+use crate::host::api_folder::{self, Content, Slot};
 use crate::host::command::{self, CommandError};
-use crate::host::file::{self, FileError};
-use crate::host::{Host, Secret};
+use crate::host::file::FileError;
+use crate::host::{Host, LoginRole, Secret};
 
 const SEAL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -30,29 +31,28 @@ pub enum SealError {
     NotTheSame,
 }
 
-/// Writes the certificate, the API's configuration and the sealed password, which comes last: the API's unit starts
-/// only where it exists.
+/// Writes what the API is started with and makes it what the next start takes.
 pub async fn seal(host: &Host, published: &Published, database: Ipv4Addr) -> Result<(), SealError> {
-    file::write(
-        &host.path(path::DATABASE_CA),
-        published.certificate.as_bytes(),
-        0o644,
-        None,
-    )?;
-    file::write(
-        &host.path(path::CONFIG),
-        configuration(database).as_bytes(),
-        0o644,
-        None,
-    )?;
-    let target = host.path(path::SEALED_PASSWORD);
-    if let Some(parent) = target.parent() {
-        file::folder(parent, 0o700, None)?;
-    }
-    let sealed = encrypt(&published.password).await?;
-    file::write(&target, &sealed, 0o600, None)?;
-    match decrypt(&target).await? == published.password {
-        true => Ok(()),
+    let slot = stage(host, published, database).await?;
+    api_folder::switch(host, slot)?;
+    Ok(api_folder::settle(host)?)
+}
+
+/// Writes what the API is started with beside what is there, and makes sure that the password opens again.
+pub async fn stage(
+    host: &Host,
+    published: &Published,
+    database: Ipv4Addr,
+) -> Result<Slot, SealError> {
+    let sealed = encrypt(&published.login.password).await?;
+    let content = Content {
+        configuration: &configuration(database, published.login.role),
+        certificate: &published.certificate,
+        sealed_password: &sealed,
+    };
+    let slot = api_folder::stage(host, &content)?;
+    match decrypt(&slot.file(host, path::SEALED_PASSWORD)).await? == published.login.password {
+        true => Ok(slot),
         false => Err(SealError::NotTheSame),
     }
 }
@@ -66,7 +66,8 @@ async fn encrypt(password: &Secret) -> Result<Vec<u8>, CommandError> {
         .checked()
 }
 
-async fn decrypt(sealed: &Path) -> Result<Secret, CommandError> {
+/// Opens a password that was sealed on this host.
+pub async fn decrypt(sealed: &Path) -> Result<Secret, CommandError> {
     let name = format!("--name={}", path::PASSWORD_CREDENTIAL);
     let arguments = [
         "decrypt".as_ref(),
@@ -80,12 +81,12 @@ async fn decrypt(sealed: &Path) -> Result<Secret, CommandError> {
     Ok(Secret::new(String::from_utf8_lossy(&clear)))
 }
 
-fn configuration(database: Ipv4Addr) -> String {
+fn configuration(database: Ipv4Addr, user: LoginRole) -> String {
     let ca = path::DATABASE_CA;
     format!(
-        "# Written by drawbridge-host at first boot. The password is a systemd credential.\n\
+        "# Written by drawbridge-host. The password is a systemd credential.\n\
          [http]\nlisten = \"0.0.0.0:{API_PORT}\"\n\n\
-         [database]\nhost = \"{database}\"\nca_file = \"{ca}\"\n"
+         [database]\nhost = \"{database}\"\nuser = \"{user}\"\nca_file = \"{ca}\"\n"
     )
 }
 
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_configuration_names_the_database_and_its_certificate_and_no_secret() {
-        let text = configuration(Ipv4Addr::new(10, 20, 3, 10));
+        let text = configuration(Ipv4Addr::new(10, 20, 3, 10), LoginRole::B);
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(
             lines,
@@ -105,7 +106,8 @@ mod tests {
                 "",
                 "[database]",
                 "host = \"10.20.3.10\"",
-                "ca_file = \"/var/lib/drawbridge/database-ca.pem\"",
+                "user = \"drawbridge_b\"",
+                "ca_file = \"/var/lib/drawbridge/api/database-ca.pem\"",
             ]
         );
     }

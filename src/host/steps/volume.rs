@@ -53,10 +53,12 @@ pub enum VolumeError {
         /// The volume's id.
         volume: VolumeId,
     },
-    /// mount said it had worked, and it had not.
+    /// systemd said it had worked, and it had not.
     #[error(
-        "the volume {volume} is not at {} although mount reported success",
-        path::DATABASE_VOLUME
+        "the volume {volume} is not at {} although systemd started {}; see `systemctl status {}`",
+        path::DATABASE_VOLUME,
+        path::DATABASE_VOLUME_UNIT,
+        path::DATABASE_VOLUME_UNIT
     )]
     NotMounted {
         /// The volume's id.
@@ -92,15 +94,10 @@ pub async fn mount(host: &Host, volume: &VolumeId, owner: Owner) -> Result<(), V
     }
     if !is_mounted(&device, &target, volume)? {
         prepare(host, &device, volume).await?;
-        let arguments = [
-            "-t".as_ref(),
-            "ext4".as_ref(),
-            "-o".as_ref(),
-            "noatime,nodev,nosuid".as_ref(),
-            device.as_os_str(),
-            target.as_os_str(),
-        ];
-        command::run("mount", &arguments, None, MAKE_LIMIT)
+        point_at(host, &device)?;
+        // Mounted by systemd and not from here: this unit's own mounts are its own.
+        let arguments = ["start", path::DATABASE_VOLUME_UNIT];
+        command::run("systemctl", &arguments, None, MAKE_LIMIT)
             .await?
             .checked()?;
         if !is_mounted(&device, &target, volume)? {
@@ -110,6 +107,18 @@ pub async fn mount(host: &Host, volume: &VolumeId, owner: Owner) -> Result<(), V
         }
     }
     Ok(file::folder(&target, 0o755, Some(owner))?)
+}
+
+/// Names the device for the mount unit, by the name the kernel gave it in this boot.
+fn point_at(host: &Host, device: &Path) -> Result<(), FileError> {
+    let device = device
+        .canonicalize()
+        .map_err(FileError::while_doing("look at", device))?;
+    let link = host.path(path::DATABASE_VOLUME_LINK);
+    if let Some(parent) = link.parent() {
+        file::folder(parent, 0o755, None)?;
+    }
+    file::link(&link, &device)
 }
 
 async fn wait_for_device(host: &Host, volume: &VolumeId) -> Result<PathBuf, VolumeError> {

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use super::certificate;
 use crate::appliance::parameter::{self, PENDING};
-use crate::host::Secret;
 use crate::host::parameters::Parameters;
 use crate::host::wait::{GaveUp, Look, until};
+use crate::host::{Login, Secret};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the backend needs to reach the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// Of the application's role.
-    pub password: Secret,
+    /// How to log in.
+    pub login: Login,
     /// The only certificate to accept, PEM.
     pub certificate: String,
 }
@@ -28,7 +28,7 @@ pub async fn wait(
     limit: Duration,
 ) -> Result<Published, GaveUp> {
     until(
-        "the database to publish its password and certificate",
+        "the database to publish its login and certificate",
         limit,
         LONGEST_PAUSE,
         async || match look(parameters, name, address).await {
@@ -49,11 +49,18 @@ pub async fn look(
     // A certificate for another address is one of a database that is being replaced.
     certificate::verify(certificate.expose(), address)
         .map_err(|error| format!("the published certificate is {error}"))?;
-    let password = read(parameters, &parameter::database_password(name)).await?;
+    let login = look_at_login(parameters, name).await?;
     Ok(Published {
-        password,
+        login,
         certificate: certificate.expose().into(),
     })
+}
+
+/// Reads the login's parameter once, or says what is there instead.
+pub async fn look_at_login(parameters: &Parameters, name: &str) -> Result<Login, String> {
+    let parameter = parameter::database_login(name);
+    let text = read(parameters, &parameter).await?;
+    Login::parse(&text).map_err(|error| format!("{parameter}: {error}"))
 }
 
 async fn read(parameters: &Parameters, parameter: &str) -> Result<Secret, String> {
