@@ -32,6 +32,9 @@ pub const SSHD_UNIT: &str = "sshd.service";
 /// In the folder that is cleared when a machine is switched on.
 const BOOTSTRAP_STATUS: &str = "state/bootstrap-status";
 
+/// What the database's instance has of memory, as the smallest types do.
+const MEMORY: &str = "MemTotal: 1048576 kB\n";
+
 /// Shell of `tunnel` on an instance.
 const TUNNEL_SHELL: &str = "/run/rehearsal/bin/tunnel-shell";
 
@@ -112,6 +115,9 @@ pub fn prepare(
         }
         Role::Database => {
             files.write("etc/postgresql.conf", &postgres_config()?)?;
+            // Postgres is tuned to the memory it finds. It is the only one on its instance, and not on this machine.
+            files.write("here/meminfo", MEMORY)?;
+            bootstrap = format!("mount --bind {HERE}/meminfo /proc/meminfo\n{bootstrap}");
             files.write(
                 &format!("here/units/{}", path::DATABASE_VOLUME_UNIT),
                 &volume_unit(),

@@ -79,6 +79,11 @@ fn assert_database_complete(world: &World, id: &str) {
          pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datctype \
          FROM pg_roles, pg_database WHERE rolname LIKE 'drawbridge%' AND datname = 'drawbridge' ORDER BY rolname\"",
     );
+    let tuned = sh(
+        "psql -h /run/postgresql -U postgres -Atc \"SELECT count(*) FILTER (WHERE applied), count(*) FROM pg_file_settings \
+         WHERE sourcefile = '/var/lib/drawbridge/postgresql/tuning.conf'\" -c 'SHOW shared_buffers'",
+    );
+    assert_eq!(tuned, "12|12\n256MB", "a quarter of the 1 GiB in this world");
     // The owner, the login in use, and the other one.
     let each = ["f", "t", "f"].map(|login| format!("{login}|f|f|f|drawbridge|UTF8|C.UTF-8"));
     assert_eq!(role, each.join("\n"));
@@ -335,12 +340,10 @@ fn assert_backend_complete(world: &World, id: &str) {
     };
     assert!(report.is_complete_for(id) && report.error.is_none());
     assert_eq!(mode(path::SEALED_PASSWORD), 0o600);
-    let beside =
-        sh("cd /var/lib/drawbridge && ls -d api* credentials config.toml 2>/dev/null; true");
     assert_eq!(
-        beside.lines().count(),
-        2,
-        "one link and one folder: {beside}"
+        sh("cd /var/lib/drawbridge && find . -maxdepth 1 -name '*api*' | wc -l"),
+        "2",
+        "one link and one folder"
     );
     let opened = sh(&format!(
         "systemd-creds decrypt --name=database-password {} -",

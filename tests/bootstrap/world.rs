@@ -112,6 +112,7 @@ impl World {
              mount --bind {at}/dev /dev; mount --bind {at}/ssh /etc/ssh
              printf '%032d\\n' 1 > {at}/machine-id
              [ ! -e /etc/machine-id ] || mount --bind {at}/machine-id /etc/machine-id
+             echo 'MemTotal: 1048576 kB' > {at}/meminfo; mount --bind {at}/meminfo /proc/meminfo
              mount -t tmpfs -o mode=755 var-lib /var/lib; mount -t tmpfs -o mode=755 run /run
              mkdir -p /var/lib/systemd /run/postgresql; chown postgres: /run/postgresql"
         ));

@@ -21,6 +21,7 @@ mod publish;
 mod ready;
 mod seal;
 mod ssh_host_key;
+mod tuning;
 mod volume;
 mod wait_for_database;
 
@@ -124,6 +125,7 @@ impl<'a> Worker<'a> {
                 certificate::check(host, identity.address)?;
             }
             (Step::Postgresql, Duty::Database { backend_cidr, .. }, _) => {
+                tuning::write(host, owner("postgres")?)?;
                 postgresql::write_access_rules(host, *backend_cidr, owner("postgres")?)?;
                 postgresql::start(host).await?;
             }
