@@ -9,7 +9,10 @@ let
   cfg = config.drawbridge.backend;
   flows = import ./flows.nix { inherit lib; } config.drawbridge.flows;
   served = flows.portsBetween "load_balancer" "backend";
-  credential = "/var/lib/drawbridge/credentials/database-password.cred";
+  # A link that bootstrap and a rotation replace in one step: configuration, certificate and password change together.
+  folder = "/var/lib/drawbridge/api";
+  credential = "${folder}/database-password.cred";
+  socket = lib.optional cfg.socketActivation "drawbridge-api.socket";
 in
 {
   imports = [ ./hardening.nix ];
@@ -31,8 +34,12 @@ in
       defaultText = lib.literalExpression ''[ (lib.getExe config.drawbridge.backend.package) "serve" ]'';
       example = lib.literalExpression ''[ (lib.getExe pkgs.my-api) "--listen" "0.0.0.0:8000" ]'';
       description = ''
-        Program and arguments; no shell reads them. It runs as `drawbridge`, finds the database in
-        /var/lib/drawbridge/config.toml and the password in `$CREDENTIALS_DIRECTORY/database-password`.
+        Program and arguments; no shell reads them. It runs as `drawbridge`, a user that owns nothing.
+
+        The database's address, name, user and certificate are in ${folder}/config.toml for `drawbridge-host serve`, and in
+        the environment under libpq's names for any other program: `PGHOST`, `PGPORT`, `PGDATABASE`, `PGUSER`,
+        `PGSSLMODE` (`verify-full`) and `PGSSLROOTCERT`. The password is in the file
+        `$CREDENTIALS_DIRECTORY/database-password`.
       '';
     };
 
@@ -50,6 +57,22 @@ in
       example = "/healthz";
       description = "Path that answers 200 once the program can serve requests. Bootstrap is complete only then.";
     };
+
+    socketActivation = lib.mkOption {
+      type = lib.types.bool;
+      default = true;
+      description = ''
+        Whether systemd holds the port and passes it to the program (`LISTEN_FDS`), so that no connection is refused while
+        the program restarts. Set it to false for a program that only binds a port by itself.
+      '';
+    };
+
+    memoryMax = lib.mkOption {
+      type = lib.types.strMatching "[1-9][0-9]*[KMGT]?|[1-9][0-9]?%|100%|infinity";
+      default = "75%";
+      example = "512M";
+      description = "Memory the program may use: bytes, with K, M, G or T, or a percentage of the machine's. Beyond it the program is killed and started again, and not the machine with it.";
+    };
   };
 
   config = {
@@ -63,14 +86,28 @@ in
     systemd.services.drawbridge-bootstrap.environment.BOOTSTRAP_READY_URL =
       "http://127.0.0.1:${toString cfg.port}${cfg.healthPath}";
 
-    # Not wantedBy anything and not after drawbridge-bootstrap: bootstrap starts it and waits for it.
+    # None of the two is wantedBy anything or after drawbridge-bootstrap: bootstrap starts them and waits.
+    systemd.sockets.drawbridge-api = lib.mkIf cfg.socketActivation {
+      description = "Port of the Drawbridge API";
+      # As below: a connection must not try in vain to start what cannot start yet.
+      unitConfig.ConditionPathExists = credential;
+      socketConfig = {
+        ListenStream = "0.0.0.0:${toString cfg.port}";
+        # The kernel holds this many connections while the program restarts, if net.core.somaxconn lets it.
+        Backlog = 4096;
+        # A program that cannot start for an hour must find its port again.
+        TriggerLimitIntervalSec = 0;
+      };
+    };
+
     systemd.services.drawbridge-api = {
       description = "Drawbridge API";
-      after = [ "network.target" ];
+      after = [ "network.target" ] ++ socket;
+      requires = socket;
       unitConfig.ConditionPathExists = credential;
       startLimitIntervalSec = 0;
       environment = {
-        DRAWBRIDGE_CONFIG = "/var/lib/drawbridge/config.toml";
+        DRAWBRIDGE_CONFIG = "${folder}/config.toml";
         DRAWBRIDGE_HTTP__LISTEN = "0.0.0.0:${toString cfg.port}";
       };
       serviceConfig = {
@@ -78,14 +115,21 @@ in
         ExecStart = utils.escapeSystemdExecArgs cfg.command;
         DynamicUser = true;
         User = "drawbridge";
+        EnvironmentFile = "-${folder}/environment";
         LoadCredentialEncrypted = "database-password:${credential}";
-        Restart = "on-failure";
+        # Also when it ends without an error: a server that stops by itself serves nobody.
+        Restart = "always";
         # 1 s after the first crash, up to 30 s while it keeps crashing: a database that is away for an hour costs no attention.
         RestartSec = "1s";
         RestartSteps = 5;
         RestartMaxDelaySec = "30s";
         # Above the program's own shutdown grace, in which it drains the requests under way.
         TimeoutStopSec = "45s";
+        LimitNOFILE = 65536;
+        MemoryMax = cfg.memoryMax;
+        OOMPolicy = "stop";
+        # Tokio may start 512 threads for blocking work beside one per CPU.
+        TasksMax = 1024;
       };
     };
   };

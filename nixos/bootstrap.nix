@@ -7,6 +7,7 @@
 }:
 let
   cfg = config.drawbridge;
+  isDatabase = cfg.role == "database";
 in
 {
   systemd.services.drawbridge-bootstrap = {
@@ -22,10 +23,7 @@ in
       "sshd-keygen.service"
     ];
 
-    path = [
-      pkgs.openssh # ssh-keygen
-      pkgs.util-linux # blkid, mount
-    ];
+    path = [ pkgs.openssh ]; # ssh-keygen
 
     # Tried again for as long as it takes: a window that opens an hour late still finds a host that wants in.
     startLimitIntervalSec = 0;
@@ -40,26 +38,77 @@ in
       RestartMaxDelaySec = "5min";
       # Above the sum of the program's own limits, which say what was waited for; this one only catches a hang.
       TimeoutStartSec = "45min";
-      StateDirectory = "drawbridge";
+      # Made 0755 here, whatever the umask below: sshd reads the keys as whoever signs in.
+      StateDirectory = [
+        "drawbridge"
+        "drawbridge/ssh"
+        "drawbridge/ssh/authorized_keys.d"
+      ];
       StateDirectoryMode = "0755";
+      # The link to the database's volume must outlive a run of bootstrap: the mount unit names it.
+      RuntimeDirectory = "drawbridge";
+      RuntimeDirectoryMode = "0755";
+      RuntimeDirectoryPreserve = true;
       # The serial console gets lines of its own, written by the program for people.
       StandardOutput = "journal";
       StandardError = "journal";
 
-      # Nothing here may give the unit a mount namespace (ProtectSystem, PrivateTmp, ...): the database's volume
-      # would be mounted for this unit alone.
+      # Root, because it writes root's files and tells systemd what to start, but without root's rights over others:
+      # what it hands to postgres gets its group from a setgid folder and its owner from mkfs.
+      CapabilityBoundingSet = "";
+      # It mounts nothing itself, it asks systemd to; what systemd mounts later still shows in here.
+      PrivateMounts = true;
+      ProtectSystem = "strict";
+      ReadWritePaths = [
+        "/etc/ssh"
+      ]
+      ++ lib.optional (cfg.role == "backend") "/var/lib/systemd"; # systemd-creds keeps its key there
+      # Below PrivateDevices there is no disk.
+      PrivateDevices = !isDatabase;
+      BindPaths = lib.mkIf (!isDatabase) "-/dev/console";
+      DevicePolicy = "closed";
+      DeviceAllow = [
+        "/dev/console rw"
+      ]
+      # An EBS volume is nvme, or xvd on older types; a rehearsal's is a loop device.
+      ++ lib.optionals isDatabase [
+        "block-blkext rw"
+        "block-loop rw"
+        "block-nvme rw"
+        "block-sd rw"
+        "block-xvd rw"
+      ];
+      KeyringMode = "private";
       LockPersonality = true;
       MemoryDenyWriteExecute = true;
       NoNewPrivileges = true;
+      PrivateTmp = true;
+      # Postgres is tuned by what /proc/meminfo says.
+      ProcSubset = if isDatabase then "all" else "pid";
+      ProtectClock = true;
+      ProtectControlGroups = true;
+      ProtectHome = true;
+      ProtectHostname = true;
+      ProtectKernelLogs = true;
+      ProtectKernelModules = true;
+      ProtectKernelTunables = true;
+      ProtectProc = "invisible";
       RestrictAddressFamilies = [
         "AF_INET"
         "AF_INET6"
-        "AF_NETLINK"
         "AF_UNIX"
       ];
       RestrictNamespaces = true;
       RestrictRealtime = true;
+      RestrictSUIDSGID = true;
       SystemCallArchitectures = "native";
+      SystemCallErrorNumber = "EPERM";
+      SystemCallFilter = [
+        "@system-service"
+        "~@privileged @resources"
+      ];
+      TasksMax = 128;
+      UMask = "0077";
     };
   };
 }

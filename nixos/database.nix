@@ -1,5 +1,6 @@
-# PostgreSQL on a volume of its own. Bootstrap mounts the volume, writes pg_hba.conf, pg_ident.conf and the certificate,
-# then starts postgresql.target; before that there is nothing to start on.
+# PostgreSQL on a volume of its own. Bootstrap checks the volume, has it mounted, writes pg_hba.conf, pg_ident.conf, the
+# tuning for this machine's size and the certificate, then starts postgresql.target; before that there is nothing to
+# start on.
 {
   config,
   lib,
@@ -29,14 +30,68 @@ in
   };
 
   systemd.targets.postgresql.wantedBy = lib.mkForce [ ];
-  # Not a condition: a start without the volume must fail, or initdb would fill the root disk and look healthy.
-  systemd.services.postgresql.unitConfig.AssertPathIsMountPoint = mountPoint;
+  systemd.services.postgresql = {
+    # The postmaster is the last to be killed for memory, its sessions are as likely as any process. One that is killed
+    # leaves the postmaster to recover; systemd must not stop the rest.
+    environment = {
+      PG_OOM_ADJUST_FILE = "/proc/self/oom_score_adj";
+      PG_OOM_ADJUST_VALUE = "0";
+    };
+    serviceConfig = {
+      OOMPolicy = "continue";
+      OOMScoreAdjust = -900;
+      # NixOS gives up after five crashes. Nobody is here to start it again; 1 s at first, up to 30 s while it keeps crashing.
+      RestartSec = "1s";
+      RestartSteps = 5;
+      RestartMaxDelaySec = "30s";
+    };
+    unitConfig = {
+      StartLimitIntervalSec = lib.mkForce 0;
+      # Not a condition: a start without the volume must fail, or initdb would fill the root disk and look healthy.
+      AssertPathIsMountPoint = mountPoint;
+    };
+  };
 
-  # mkfs.ext4 and e2label; psql for whoever looks after a step
-  systemd.services.drawbridge-bootstrap.path = [
-    pkgs.e2fsprogs
-    config.services.postgresql.package
+  # Wanted by nothing: bootstrap starts it once it has looked at the volume and made the link. postgresql.service requires
+  # it by RequiresMountsFor=, so the server stops before the volume goes.
+  systemd.mounts = [
+    {
+      description = "The database's own volume";
+      what = "/run/drawbridge/database-volume";
+      where = mountPoint;
+      type = "ext4";
+      options = "nodev,nosuid,noexec,noatime";
+      # The journal's replay after a crash, on a slow disk.
+      mountConfig.TimeoutSec = "5min";
+    }
   ];
+
+  systemd.tmpfiles.settings.drawbridge = {
+    ${mountPoint}.d = {
+      mode = "0755";
+      user = "root";
+      group = "root";
+    };
+    # setgid: what bootstrap writes there gets the group without bootstrap having the right to give files away
+    "/var/lib/drawbridge".d = {
+      mode = "0755";
+      user = "root";
+      group = "root";
+    };
+    "/var/lib/drawbridge/postgresql".d = {
+      mode = "2750";
+      user = "root";
+      group = "postgres";
+    };
+  };
+
+  systemd.services.drawbridge-bootstrap = {
+    path = [
+      pkgs.e2fsprogs # mkfs.ext4
+      pkgs.util-linux # blkid
+      config.services.postgresql.package # psql, for whoever looks after a step
+    ];
+  };
 
   assertions = [
     {
