@@ -110,6 +110,9 @@ impl Trouble {
             "Connection was closed",
             "dns error",
             "Connection refused",
+            // Terraform's words.
+            "connection refused",
+            "no such host",
         ]) {
             Self::NoAnswer {
                 message: shorten(text),

@@ -146,6 +146,10 @@ struct ProofArgs {
     /// ssm.<region>.amazonaws.com:443
     #[arg(long, value_name = "HOST:PORT", env = "DRAWBRIDGE_EGRESS_TARGET")]
     egress_target: Option<Endpoint>,
+    /// Sign in to no host: leave out the proofs that they no longer reach the internet, say so, and prove that their
+    /// route table has no way out instead. For a machine that is not in admin_cidrs, such as a CI runner
+    #[arg(long, conflicts_with_all = ["bastion", "identity", "egress_target"])]
+    without_ssh: bool,
 }
 
 /// `nat open`
@@ -252,6 +256,7 @@ impl ProofArgs {
             egress_target: self.egress_target,
             bastion: self.access.bastion,
             identity: self.access.identity,
+            without_ssh: self.without_ssh,
         }
     }
 }
@@ -396,6 +401,9 @@ fn text(report: &Report) -> String {
             proof.claim,
             proof.seen
         ));
+    }
+    for claim in &report.left_out {
+        lines.push(format!("  --   {claim}: left out (--without-ssh)"));
     }
     if let Some(stood) = &report.window {
         lines.push(format!(

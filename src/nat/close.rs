@@ -55,6 +55,8 @@ pub struct Options {
     pub bastion: Option<Endpoint>,
     /// Private key file for the hosts.
     pub identity: Option<std::path::PathBuf>,
+    /// Sign in to no host: what only the hosts could show is left out, and the route table asked in its place.
+    pub without_ssh: bool,
 }
 
 /// The host and port the private hosts try: AWS's own service that they needed for their bootstrap.
@@ -138,9 +140,14 @@ pub async fn close(
         Err(error) => return Err(error),
     };
     let now = OffsetDateTime::now_utc();
+    let left_out = match options.without_ssh && !done.proofs.is_empty() {
+        true => HOSTS.map(proof::no_egress_claim).to_vec(),
+        false => Vec::new(),
+    };
     let report = Report {
         waiting: done.waiting,
         proofs: done.proofs,
+        left_out,
         window: match outcome {
             Outcome::Closed | Outcome::Unproven | Outcome::Interrupted => done
                 .latest
@@ -366,6 +373,9 @@ impl Closing<'_> {
 
     async fn prove(&self, done: &mut Done) {
         let egress = async {
+            if self.options.without_ssh {
+                return vec![proof::no_route(self.cloud, self.deployment, self.interrupt).await];
+            }
             let access = match self.access().await {
                 Ok(access) => access,
                 Err(error) => return HOSTS.map(|host| unproven(host, &error)).to_vec(),
@@ -416,6 +426,9 @@ impl Closing<'_> {
 
     /// Which hosts reach the target while the window is open.
     async fn probe(&self) -> BTreeMap<Role, Result<bool, ProbeError>> {
+        if self.options.without_ssh {
+            return BTreeMap::new();
+        }
         let Ok(access) = self.access().await else {
             return BTreeMap::new();
         };
@@ -431,7 +444,7 @@ impl Closing<'_> {
 
 fn unproven(host: Role, error: &CloudError) -> Proof {
     Proof {
-        claim: format!("no-egress-{host}"),
+        claim: proof::no_egress_claim(host),
         holds: false,
         seen: chain(error),
     }
@@ -480,6 +493,7 @@ impl<'a> Clock<'a> {
             refusal: None,
             waiting: Vec::new(),
             proofs: Vec::new(),
+            left_out: Vec::new(),
             window: None,
             phases: self.phases,
             seconds: elapsed.as_secs_f64(),

@@ -44,12 +44,17 @@ pub enum NatError {
 impl From<TerraformError> for NatError {
     fn from(error: TerraformError) -> Self {
         // A state in a bucket is read with the same credentials as everything else, and before it.
-        if let TerraformError::Failed { message, .. } = &error {
+        if let TerraformError::Failed { command, message } = &error {
+            // These two ask nobody but the place where the state is; the others ask AWS about all that is in it.
+            let asks_for_the_state_alone = ["output", "state pull"].contains(&command.as_str());
             let trouble = Trouble::of_text(message);
-            let is_clear = matches!(
-                trouble,
-                Trouble::NoCredentials | Trouble::ExpiredCredentials | Trouble::RejectedCredentials
-            );
+            let is_clear = match trouble {
+                Trouble::NoCredentials
+                | Trouble::ExpiredCredentials
+                | Trouble::RejectedCredentials => true,
+                Trouble::NotAllowed { .. } | Trouble::NoAnswer { .. } => asks_for_the_state_alone,
+                Trouble::Other { .. } => false,
+            };
             if is_clear {
                 return Self::StateAccess { trouble };
             }
@@ -94,6 +99,18 @@ mod tests {
         assert!(expired.is_refusal());
         assert!(expired.to_string().contains("aws sso login"), "{expired}");
         assert!(failed("Error: No valid credential sources found").is_refusal());
+        // Another account's credentials, and an endpoint that is not there: Terraform 1.11's words.
+        let forbidden = failed(
+            "Error: Failed to load state: Unable to access object: https response error StatusCode: 403, api error AccessDenied: Access Denied",
+        );
+        assert!(forbidden.is_refusal(), "{forbidden}");
+        let silent = "dial tcp 127.0.0.1:9: connect: connection refused";
+        assert!(failed(silent).is_refusal());
+        let planning = NatError::from(TerraformError::Failed {
+            command: "plan".into(),
+            message: silent.into(),
+        });
+        assert!(!planning.is_refusal(), "{planning}");
         let other = failed("Error: Unsupported argument");
         assert!(!other.is_refusal() && other.to_string().contains("Unsupported"));
     }

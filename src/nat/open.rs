@@ -458,6 +458,7 @@ mod tests {
             refusal: Some("a gateway that is not the window's".to_owned()),
             waiting: Vec::new(),
             proofs: Vec::new(),
+            left_out: Vec::new(),
             window: None,
             phases: Vec::new(),
             seconds: 0.0,

@@ -20,6 +20,8 @@ const GATEWAY_LIMIT: Duration = Duration::from_secs(180);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// A deleted route stops new connections within seconds.
 const EGRESS_LIMIT: Duration = Duration::from_secs(60);
+/// Terraform has seen the route go; EC2's lists lag behind by seconds at most.
+const ROUTE_LIMIT: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_secs(2);
 /// What the probe on the host waits for a connection.
 const PROBE_SECONDS: &str = "3";
@@ -35,6 +37,11 @@ const CAME_TO_NOTHING: u32 = 3;
 pub(super) const GATEWAY_GONE: &str = "nat-gateway-gone";
 /// Claim of [`address_released`].
 pub(super) const ADDRESS_RELEASED: &str = "address-released";
+
+/// Claim of [`no_egress`]: `no-egress-backend`.
+pub(super) fn no_egress_claim(host: Role) -> String {
+    format!("no-egress-{host}")
+}
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -127,6 +134,20 @@ pub async fn plan_empty(terraform: &Terraform) -> Proof {
     Proof::of("plan-empty", seen)
 }
 
+/// The private hosts' route table leads nowhere outside. Less than [`no_egress`] shows, for whoever cannot sign in to them.
+pub async fn no_route(cloud: &Cloud, deployment: &Deployment, interrupt: &Interrupt) -> Proof {
+    let table = &deployment.private_route_table_id;
+    let look = async || {
+        let route = cloud.private_route(&deployment.account_id, table).await;
+        match route.map_err(|error| chain(&error))? {
+            Some(route) => Err(format!("{table} still leads to {}", route.target)),
+            None => Ok(format!("{table} has no route out of the VPC")),
+        }
+    };
+    let seen = until(ROUTE_LIMIT, EVERY, interrupt, look).await;
+    Proof::of("no-route", seen)
+}
+
 /// The API answers 200 at the [`Door`].
 pub async fn api_ready(door: &Door, interrupt: &Interrupt) -> Proof {
     let look = async || door.ask().await;
@@ -202,5 +223,5 @@ pub async fn no_egress(
         Err(error) => Ok(Err(chain(&error))),
     };
     let seen = until(EGRESS_LIMIT, EVERY, interrupt, look).await;
-    Proof::of(format!("no-egress-{host}"), seen.and_then(|seen| seen))
+    Proof::of(no_egress_claim(host), seen.and_then(|seen| seen))
 }

@@ -44,6 +44,9 @@ pub struct Report {
     pub waiting: Vec<Waiting>,
     /// What was looked at afterwards.
     pub proofs: Vec<Proof>,
+    /// Claims that were not looked at because the caller wanted it so: `no-egress-backend`, for `--without-ssh`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// The window that was closed, when EC2 still lists its gateway.
     pub window: Option<Stood>,
     /// Where the time went, in order.

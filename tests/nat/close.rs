@@ -1,3 +1,4 @@
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -299,6 +300,50 @@ fn what_is_closed_is_proven_again_on_request() {
         assert!(ended.stdout.contains(part), "{part}: {ended:?}");
     }
     assert_eq!(stage.calls(), ["plan"]);
+}
+
+#[test]
+fn without_ssh_the_hosts_are_left_out_aloud_and_the_route_table_is_asked() {
+    let stage = Stage::open();
+    let ended = stage.nat(&["close", "--without-ssh", "--json"]);
+    assert_eq!(ended.status, 0, "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let claims: Vec<_> = report["proofs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|proof| (proof["claim"].as_str().unwrap(), proof["holds"] == true))
+        .collect();
+    let wanted = [
+        "nat-gateway-gone",
+        "address-released",
+        "plan-empty",
+        "api-ready",
+        "no-route",
+    ];
+    assert_eq!(claims, wanted.map(|claim| (claim, true)));
+    let left_out = serde_json::json!(["no-egress-backend", "no-egress-database"]);
+    assert_eq!(report["left_out"], left_out);
+}
+
+#[test]
+fn without_ssh_a_way_out_that_stands_is_not_called_closed() {
+    let stage = Stage::open();
+    fs::copy(
+        stage.path().join("open/routes.json"),
+        stage.path().join("closed/routes.json"),
+    )
+    .unwrap();
+    let ended = stage.nat(&["close", "--without-ssh"]);
+    assert_eq!(ended.status, 5, "{ended:?}");
+    assert!(
+        ended
+            .stdout
+            .contains("FAIL no-route: rtb-1 still leads to nat-1"),
+        "{ended:?}"
+    );
+    let line = "no-egress-database: left out (--without-ssh)";
+    assert!(ended.stdout.contains(line), "{ended:?}");
 }
 
 #[test]

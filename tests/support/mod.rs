@@ -108,7 +108,8 @@ pub fn read_again(file: &mut File) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Copies `terraform/` as it is committed: not what somebody's own apply left there, such as state, images and variables.
+/// Copies `terraform/` as it is committed: not what somebody's own apply left there, such as state, images and variables,
+/// and not where somebody keeps the state (`backend_override.tf`).
 pub fn copy_terraform(target: &Path) {
     for entry in fs::read_dir(repository().join("terraform")).expect("terraform/") {
         let path = entry.expect("an entry of terraform/").path();
@@ -116,7 +117,7 @@ pub fn copy_terraform(target: &Path) {
             .file_name()
             .and_then(OsStr::to_str)
             .expect("a readable file name");
-        let is_committed = name.ends_with(".tf")
+        let is_committed = name.ends_with(".tf") && !name.ends_with("_override.tf")
             || ["flows.json", "nat.auto.tfvars.json", ".terraform.lock.hcl"].contains(&name);
         if is_committed {
             fs::copy(&path, target.join(name)).expect("a copy");
