@@ -11,6 +11,9 @@ pub const AUTHORIZED_KEYS: &str = "/var/lib/drawbridge/ssh/authorized_keys.d";
 pub const API: &str = "/var/lib/drawbridge/api";
 /// Backend: the API's configuration file, written by the bootstrap, 0644; `DRAWBRIDGE_CONFIG` points at it.
 pub const CONFIG: &str = "/var/lib/drawbridge/api/config.toml";
+/// Backend: the same for programs that are not ours, 0644: libpq's variables (`PGHOST`, `PGUSER`, …) as an environment
+/// file of systemd.
+pub const ENVIRONMENT: &str = "/var/lib/drawbridge/api/environment";
 /// Backend: the certificate the database published, the API's only trust anchor for it, 0644.
 pub const DATABASE_CA: &str = "/var/lib/drawbridge/api/database-ca.pem";
 /// Backend: the database password, sealed to this host with systemd-creds, 0600.
@@ -25,7 +28,7 @@ pub const PG_IDENT: &str = "/var/lib/drawbridge/postgresql/pg_ident.conf";
 pub const PG_TUNING: &str = "/var/lib/drawbridge/postgresql/tuning.conf";
 /// Database: the certificate Postgres shows.
 pub const SERVER_CERTIFICATE: &str = "/var/lib/drawbridge/postgresql/server.crt";
-/// Database: its private key, 0600 postgres.
+/// Database: its private key, 0640 root:postgres.
 pub const SERVER_KEY: &str = "/var/lib/drawbridge/postgresql/server.key";
 /// The host's only SSH host key.
 pub const SSH_HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";

@@ -17,6 +17,8 @@ const SLOTS: [&str; 2] = ["api.1", "api.2"];
 pub struct Content<'a> {
     /// `config.toml`
     pub configuration: &'a str,
+    /// `environment`
+    pub environment: &'a str,
     /// The database's certificate, PEM.
     pub certificate: &'a str,
     /// The password as systemd-creds has sealed it.
@@ -63,6 +65,7 @@ pub fn stage(host: &Host, content: &Content<'_>) -> Result<Slot, FileError> {
     file::folder(&slot.folder(host), 0o755, None)?;
     let put = |name, bytes, mode| file::write(&slot.file(host, name), bytes, mode, None);
     put(path::CONFIG, content.configuration.as_bytes(), 0o644)?;
+    put(path::ENVIRONMENT, content.environment.as_bytes(), 0o644)?;
     put(path::DATABASE_CA, content.certificate.as_bytes(), 0o644)?;
     put(path::SEALED_PASSWORD, content.sealed_password, 0o600)?;
     Ok(slot)
@@ -94,22 +97,29 @@ mod tests {
 
     use super::*;
 
+    const FILES: [&str; 4] = [
+        path::CONFIG,
+        path::ENVIRONMENT,
+        path::DATABASE_CA,
+        path::SEALED_PASSWORD,
+    ];
+
     fn content(of: &str) -> Content<'_> {
         Content {
             configuration: of,
+            environment: of,
             certificate: of,
             sealed_password: of.as_bytes(),
         }
     }
 
     /// What the API would start with now.
-    fn seen(host: &Host) -> [Option<String>; 3] {
-        [path::CONFIG, path::DATABASE_CA, path::SEALED_PASSWORD]
-            .map(|file| fs::read_to_string(host.path(file)).ok())
+    fn seen(host: &Host) -> [Option<String>; 4] {
+        FILES.map(|file| fs::read_to_string(host.path(file)).ok())
     }
 
-    fn all(of: &str) -> [Option<String>; 3] {
-        [(); 3].map(|()| Some(of.to_owned()))
+    fn all(of: &str) -> [Option<String>; 4] {
+        FILES.map(|_| Some(of.to_owned()))
     }
 
     #[test]
@@ -118,20 +128,12 @@ mod tests {
         let host = Host::under(dir.path());
         file::folder(&host.path(path::STATE), 0o755, None).unwrap();
         let first = stage(&host, &content("one")).unwrap();
-        assert_eq!(seen(&host), [None, None, None]);
+        assert_eq!(seen(&host), [None, None, None, None]);
         switch(&host, first).unwrap();
         assert_eq!((seen(&host), unsettled(&host)), (all("one"), None));
         let mode = |file| fs::metadata(host.path(file)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(
-            [
-                path::API,
-                path::CONFIG,
-                path::DATABASE_CA,
-                path::SEALED_PASSWORD
-            ]
-            .map(mode),
-            [0o755, 0o644, 0o644, 0o600]
-        );
+        assert_eq!(mode(path::API), 0o755);
+        assert_eq!(FILES.map(mode), [0o644, 0o644, 0o644, 0o600]);
 
         let second = stage(&host, &content("two")).unwrap();
         assert_eq!((seen(&host), unsettled(&host)), (all("one"), Some(second)));

@@ -2,7 +2,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{
+    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink,
+};
 use std::path::{Path, PathBuf};
 
 /// Owner of a file: user and group id.
@@ -48,10 +50,7 @@ pub fn write(
             .mode(0o600)
             .open(&draft)?;
         file.write_all(content)?;
-        if let Some((user, group)) = owner {
-            chown(&draft, Some(user), Some(group))?;
-        }
-        file.set_permissions(Permissions::from_mode(mode))?;
+        settle(&draft, mode, owner)?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
         File::open(folder)?.sync_all()
@@ -63,13 +62,24 @@ pub fn write(
 pub fn folder(path: &Path, mode: u32, owner: Option<Owner>) -> Result<(), FileError> {
     let make = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o755).create(path)?;
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
-        if let Some((user, group)) = owner {
-            chown(path, Some(user), Some(group))?;
-        }
-        Ok(())
+        settle(path, mode, owner)
     };
     make().map_err(FileError::while_doing("make the folder", path))
+}
+
+/// Gives a file or folder this mode and owner. What is right already is left alone: in the images bootstrap may not give
+/// files away, and gets the group from a setgid folder, whose bit stays.
+fn settle(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
+    let now = fs::metadata(path)?;
+    if let Some((user, group)) = owner
+        && (now.uid(), now.gid()) != (user, group)
+    {
+        chown(path, Some(user), Some(group))?;
+    }
+    if now.mode() & 0o777 != mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 /// The file's text, or nothing where there is no such file.
@@ -133,6 +143,19 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_folder_that_is_right_keeps_what_it_hands_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shared");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o2750)).unwrap();
+        let mode = || fs::metadata(&path).unwrap().mode() & 0o7777;
+        folder(&path, 0o750, None).unwrap();
+        assert_eq!(mode(), 0o2750);
+        folder(&path, 0o700, None).unwrap();
+        assert_eq!(mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn assert_database_complete(world: &World, id: &str) {
         world.parameter(&parameter::database_certificate(NAME)),
         fs::read_to_string(path::SERVER_CERTIFICATE).unwrap()
     );
-    assert_eq!(mode(path::SERVER_KEY), 0o600);
+    assert_eq!(mode(path::SERVER_KEY), 0o640);
     for user in ["admin", "tunnel"] {
         assert_eq!(mode(&format!("{}/{user}", path::AUTHORIZED_KEYS)), 0o644);
     }
@@ -83,7 +83,10 @@ fn assert_database_complete(world: &World, id: &str) {
         "psql -h /run/postgresql -U postgres -Atc \"SELECT count(*) FILTER (WHERE applied), count(*) FROM pg_file_settings \
          WHERE sourcefile = '/var/lib/drawbridge/postgresql/tuning.conf'\" -c 'SHOW shared_buffers'",
     );
-    assert_eq!(tuned, "12|12\n256MB", "a quarter of the 1 GiB in this world");
+    assert_eq!(
+        tuned, "12|12\n256MB",
+        "a quarter of the 1 GiB in this world"
+    );
     // The owner, the login in use, and the other one.
     let each = ["f", "t", "f"].map(|login| format!("{login}|f|f|f|drawbridge|UTF8|C.UTF-8"));
     assert_eq!(role, each.join("\n"));

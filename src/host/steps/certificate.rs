@@ -95,14 +95,17 @@ pub fn ensure(host: &Host, address: Ipv4Addr, postgres: Owner) -> Result<(), Cer
         host.path(path::SERVER_CERTIFICATE),
         host.path(path::SERVER_KEY),
     );
+    let owner = Some((0, postgres.1));
     if let Some(parent) = key_file.parent() {
         // Postgres may look, the other users may not.
-        file::folder(parent, 0o750, Some((0, postgres.1)))?;
+        file::folder(parent, 0o750, owner)?;
     }
     if look(host, address)?.is_err() {
         let (certificate, key) = make(address, OffsetDateTime::now_utc())?;
         // A kill between the two leaves a pair that does not match, which the next look notices.
-        file::write(&key_file, key.as_bytes(), 0o600, Some(postgres))?;
+        // Root's, for Postgres's group to read: Postgres accepts that, and bootstrap can read it again without the right
+        // to read everybody's files.
+        file::write(&key_file, key.as_bytes(), 0o640, owner)?;
         file::write(&certificate_file, certificate.as_bytes(), 0o644, None)?;
     }
     look(host, address)?.map_err(CertificateError::Lost)
@@ -200,7 +203,7 @@ mod tests {
         let key = host.path(path::SERVER_KEY);
         assert_eq!(
             std::fs::metadata(&key).unwrap().permissions().mode() & 0o777,
-            0o600
+            0o640
         );
 
         // A kill between key and certificate.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::wait_for_database::Published;
-use crate::appliance::{API_PORT, path};
+use crate::appliance::{API_PORT, DATABASE_NAME, DATABASE_PORT, path};
 use crate::host::api_folder::{self, Content, Slot};
 use crate::host::command::{self, CommandError};
 use crate::host::file::FileError;
@@ -47,6 +47,7 @@ pub async fn stage(
     let sealed = encrypt(&published.login.password).await?;
     let content = Content {
         configuration: &configuration(database, published.login.role),
+        environment: &environment(database, published.login.role),
         certificate: &published.certificate,
         sealed_password: &sealed,
     };
@@ -87,6 +88,16 @@ fn configuration(database: Ipv4Addr, user: LoginRole) -> String {
         "# Written by drawbridge-host. The password is a systemd credential.\n\
          [http]\nlisten = \"0.0.0.0:{API_PORT}\"\n\n\
          [database]\nhost = \"{database}\"\nuser = \"{user}\"\nca_file = \"{ca}\"\n"
+    )
+}
+
+/// The names that libpq and most other clients of Postgres read.
+fn environment(database: Ipv4Addr, user: LoginRole) -> String {
+    let ca = path::DATABASE_CA;
+    format!(
+        "# Written by drawbridge-host. The password is a systemd credential.\n\
+         PGHOST={database}\nPGPORT={DATABASE_PORT}\nPGDATABASE={DATABASE_NAME}\nPGUSER={user}\n\
+         PGSSLMODE=verify-full\nPGSSLROOTCERT={ca}\n"
     )
 }
 

@@ -85,7 +85,7 @@ enum Content {
     Foreign(String),
 }
 
-/// Waits for the volume, formats it if it is blank, mounts it, and gives it to Postgres.
+/// Waits for the volume, formats it for Postgres if it is blank, and mounts it.
 pub async fn mount(host: &Host, volume: &VolumeId, owner: Owner) -> Result<(), VolumeError> {
     let device = wait_for_device(host, volume).await?;
     let target = host.path(path::DATABASE_VOLUME);
@@ -93,7 +93,7 @@ pub async fn mount(host: &Host, volume: &VolumeId, owner: Owner) -> Result<(), V
         file::folder(&target, 0o755, None)?;
     }
     if !is_mounted(&device, &target, volume)? {
-        prepare(host, &device, volume).await?;
+        prepare(host, &device, volume, owner).await?;
         point_at(host, &device)?;
         // Mounted by systemd and not from here: this unit's own mounts are its own.
         let arguments = ["start", path::DATABASE_VOLUME_UNIT];
@@ -106,7 +106,7 @@ pub async fn mount(host: &Host, volume: &VolumeId, owner: Owner) -> Result<(), V
             });
         }
     }
-    Ok(file::folder(&target, 0o755, Some(owner))?)
+    Ok(())
 }
 
 /// Names the device for the mount unit, by the name the kernel gave it in this boot.
@@ -161,7 +161,12 @@ fn is_mounted(device: &Path, target: &Path, volume: &VolumeId) -> Result<bool, V
 /// A kill in the middle of mkfs leaves a volume that is neither blank nor recognisable (its first superblock is written
 /// last). So a note says beforehand which volume was blank and is being formatted; the next run then knows that what it
 /// cannot recognise is nobody's data. A signature of another kind is refused all the same.
-async fn prepare(host: &Host, device: &Path, volume: &VolumeId) -> Result<(), VolumeError> {
+async fn prepare(
+    host: &Host,
+    device: &Path,
+    volume: &VolumeId,
+    owner: Owner,
+) -> Result<(), VolumeError> {
     let note = host.path(FORMATTING_NOTE);
     let begun = file::read(&note)?.is_some_and(|noted| noted.trim() == volume.as_str());
     let refuse = |seen: String| {
@@ -179,21 +184,25 @@ async fn prepare(host: &Host, device: &Path, volume: &VolumeId) -> Result<(), Vo
     }
     tracing::info!(%volume, "formatting the blank volume {volume}");
     file::write(&note, format!("{volume}\n").as_bytes(), 0o644, None)?;
-    format(device).await?;
+    format(device, owner).await?;
     match look(device).await? {
         Content::Ours => Ok(file::remove(&note)?),
         other => refuse(format!("{other:?} after mkfs")),
     }
 }
 
-async fn format(device: &Path) -> Result<(), CommandError> {
+/// The top folder belongs to Postgres from the beginning, so that nobody needs the right to give it away.
+async fn format(device: &Path, owner: Owner) -> Result<(), CommandError> {
     let label = path::DATABASE_VOLUME_LABEL;
+    let owner = format!("root_owner={}:{}", owner.0, owner.1);
     // -F only keeps mkfs from asking a question nobody answers; what may be formatted was decided above.
     let arguments = [
         "-q".as_ref(),
         "-F".as_ref(),
         "-L".as_ref(),
         label.as_ref(),
+        "-E".as_ref(),
+        owner.as_ref(),
         device.as_os_str(),
     ];
     command::run("mkfs.ext4", &arguments, None, MAKE_LIMIT)

@@ -3,6 +3,8 @@ use std::process::Command;
 
 use super::*;
 
+const OWNER: Owner = (0, 0);
+
 const SIZE: u64 = 32 * 1024 * 1024;
 
 fn blank() -> (tempfile::TempDir, PathBuf) {
@@ -34,7 +36,7 @@ fn volume() -> VolumeId {
 async fn prepared(dir: &Path, disk: &Path) -> Result<(), VolumeError> {
     let host = Host::under(dir);
     file::folder(&host.path(path::STATE), 0o755, None).unwrap();
-    prepare(&host, disk, &volume()).await
+    prepare(&host, disk, &volume(), OWNER).await
 }
 
 #[tokio::test]
