@@ -46,6 +46,12 @@
 
       nixosConfigurations = lib.mergeAttrsList (map hostsOn systems);
 
+      # Texts for nixos/evaluated/, of one architecture: the other differs in nothing that is in them.
+      evaluated = import ./nixos/evaluated.nix {
+        inherit lib nixpkgs;
+        hosts = lib.genAttrs roles (role: self.nixosConfigurations.${role});
+      };
+
       packages = forEachSystem (
         pkgs:
         let

@@ -73,11 +73,6 @@ in
       group = "root";
     };
     # setgid: what bootstrap writes there gets the group without bootstrap having the right to give files away
-    "/var/lib/drawbridge".d = {
-      mode = "0755";
-      user = "root";
-      group = "root";
-    };
     "/var/lib/drawbridge/postgresql".d = {
       mode = "2750";
       user = "root";
@@ -89,7 +84,7 @@ in
     path = [
       pkgs.e2fsprogs # mkfs.ext4
       pkgs.util-linux # blkid
-      config.services.postgresql.package # psql, for whoever looks after a step
+      config.services.postgresql.finalPackage # psql, for whoever looks after a step
     ];
   };
 
