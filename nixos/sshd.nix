@@ -78,7 +78,7 @@ in
     isSystemUser = true;
     group = "tunnel";
     description = "Forwards connections, nothing else";
-    shell = "${pkgs.writeShellScript "tunnel-shell" tunnel.ForceCommand}";
+    shell = "${pkgs.writeShellScriptBin "tunnel-shell" tunnel.ForceCommand}/bin/tunnel-shell";
   };
   users.groups.tunnel = { };
 
