@@ -56,6 +56,36 @@ in
     systemd.services.fetch-ec2-metadata.enable = false;
     systemd.services.apply-ec2-data.enable = false;
 
+    assertions =
+      let
+        holders = lib.filter (
+          user:
+          lib.any (secret: secret != null && !lib.hasPrefix "!" secret) [
+            user.hashedPassword
+            user.hashedPasswordFile
+            user.initialHashedPassword
+            user.initialPassword
+            user.password
+          ]
+        ) (lib.attrValues config.users.users);
+      in
+      [
+        {
+          assertion = holders == [ ];
+          message = "An appliance has no passwords, but these users have one: ${
+            lib.concatMapStringsSep ", " (user: user.name) holders
+          }. Remove it; people sign in with a key of the Terraform variable admin_ssh_keys.";
+        }
+        {
+          assertion = !config.services.amazon-ssm-agent.enable && !config.virtualisation.amazon-init.enable;
+          message = "services.amazon-ssm-agent and virtualisation.amazon-init let others than the image say what runs here: leave both off, and put what you need into `modules` of mkAppliance.";
+        }
+        {
+          assertion = config.fileSystems."/".autoResize && config.boot.growPartition;
+          message = "The root disk must grow to the size of its EBS volume at boot: keep boot.growPartition and fileSystems.\"/\".autoResize on, or a larger root_volume_gib has no effect.";
+        }
+      ];
+
     # For people over ssh, and for `drawbridge nat close`, which asks each host whether it still gets out.
     environment.systemPackages = [ cfg.package ];
 
@@ -66,6 +96,7 @@ in
 
     # Root disks are small; a noisy month must not fill one.
     services.journald.extraConfig = ''
+      Storage=persistent
       SystemMaxUse=256M
       RuntimeMaxUse=32M
       MaxRetentionSec=1month

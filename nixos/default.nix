@@ -6,6 +6,8 @@ let
     common = ./common.nix;
     firewall = ./firewall.nix;
     image = ./image.nix;
+    kernel = ./kernel.nix;
+    lean = ./lean.nix;
     sshd = ./sshd.nix;
 
     # Our own build of the program, also where the importing flake has another nixpkgs.

@@ -21,21 +21,25 @@ let
   pname = name: (builtins.parseDrvName name).name;
   plain =
     text:
-    lib.concatMapStrings (part: if lib.isList part then "/nix/store/${pname (lib.head part)}" else part) (
-      builtins.split storePath (builtins.unsafeDiscardStringContext text)
-    );
+    lib.concatMapStrings (
+      part: if lib.isList part then "/nix/store/${pname (lib.head part)}" else part
+    ) (builtins.split storePath (builtins.unsafeDiscardStringContext text));
   storePathsIn =
     texts:
     lib.unique (
       lib.sort lib.lessThan (
         lib.concatMap (
-          text: lib.concatMap (part: lib.optionals (lib.isList part) part) (builtins.split "(/nix/store/[-+._?=0-9a-zA-Z]+)" text)
+          text:
+          lib.concatMap (part: lib.optionals (lib.isList part) part) (
+            builtins.split "(/nix/store/[-+._?=0-9a-zA-Z]+)" text
+          )
         ) texts
       )
     );
 
   # a/b/c and a text as { a.b.c = text; }, as `nix eval --write-to` makes folders
-  file = path: text: lib.setAttrByPath (lib.filter (part: part != "") (lib.splitString "/" path)) text;
+  file =
+    path: text: lib.setAttrByPath (lib.filter (part: part != "") (lib.splitString "/" path)) text;
   tree = files: lib.foldl' lib.recursiveUpdate { } (lib.mapAttrsToList file files);
 
   # nixos/modules/services/networking/ssh/sshd.nix, `settingsFormat` and `sshconf`
@@ -116,27 +120,28 @@ let
       ];
 
       # NixOS makes a script of each of these texts. Those that are derivations already hold their text.
-      jobs = lib.concatMapAttrs (
-        service: kinds:
-        lib.concatMapAttrs (
-          option: suffix:
-          let
-            text = systemd.services.${service}.${option};
-          in
-          lib.optionalAttrs (text != "") { "unit-script-${service}-${suffix}" = jobScript text; }
-        ) kinds
-      ) (
-        lib.genAttrs
-          (map (lib.removeSuffix ".service") (lib.filter (lib.hasSuffix ".service") units))
-          (_: {
-            script = "start";
-            preStart = "pre-start";
-            postStart = "post-start";
-            preStop = "pre-stop";
-            postStop = "post-stop";
-            reload = "reload";
-          })
-      );
+      jobs =
+        lib.concatMapAttrs
+          (
+            service: kinds:
+            lib.concatMapAttrs (
+              option: suffix:
+              let
+                text = systemd.services.${service}.${option};
+              in
+              lib.optionalAttrs (text != "") { "unit-script-${service}-${suffix}" = jobScript text; }
+            ) kinds
+          )
+          (
+            lib.genAttrs (map (lib.removeSuffix ".service") (lib.filter (lib.hasSuffix ".service") units)) (_: {
+              script = "start";
+              preStart = "pre-start";
+              postStart = "post-start";
+              preStop = "pre-stop";
+              postStop = "post-stop";
+              reload = "reload";
+            })
+          );
       inherit (systemd.services.nftables) serviceConfig;
       named = lib.listToAttrs (
         map (script: lib.nameValuePair script.name script.text) (
@@ -165,16 +170,20 @@ let
         + lib.optionalString nftables.flushRuleset "flush ruleset\n"
         + nftables.extraDeletions;
 
-      etc = name: lib.optionalAttrs (config.environment.etc ? ${name}) {
-        "etc/${name}" = config.environment.etc.${name}.text;
-      };
+      etc =
+        name:
+        lib.optionalAttrs (config.environment.etc ? ${name}) {
+          "etc/${name}" = config.environment.etc.${name}.text;
+        };
       files = {
         "etc/ssh/sshd_config" = sshdConfig config.services.openssh;
         "etc/sysctl.d/60-nixos.conf" = config.environment.etc."sysctl.d/60-nixos.conf".text;
         "etc/systemd/journald.conf" = config.environment.etc."systemd/journald.conf".text;
       }
       // etc "ssh/penalties.conf"
-      // lib.optionalAttrs config.security.sudo.enable { "etc/sudoers" = config.security.sudo.configFile; }
+      // lib.optionalAttrs config.security.sudo.enable {
+        "etc/sudoers" = config.security.sudo.configFile;
+      }
       // lib.optionalAttrs (systemd.tmpfiles.settings ? drawbridge) {
         "etc/tmpfiles.d/drawbridge.conf" = tmpfiles systemd.tmpfiles.settings.drawbridge;
       }
@@ -184,7 +193,14 @@ let
 
       texts = {
         units = lib.genAttrs units (unit: plain systemd.units.${unit}.text);
-        scripts = lib.mapAttrs (_: plain) (jobs // named // { nftables-deletions = deletions; });
+        scripts = lib.mapAttrs (_: plain) (
+          jobs
+          // named
+          // {
+            nftables-deletions = deletions;
+            tunnel-shell = "#!/nix/store/bash/bin/bash\n${(lib.importJSON ./settings/sshd.json).tunnel.ForceCommand}\n";
+          }
+        );
       };
       # Each ends with one line feed.
       written = lib.mapAttrs (_: text: lib.removeSuffix "\n" (plain text) + "\n") files;
