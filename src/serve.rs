@@ -1,13 +1,18 @@
 //! `drawbridge-host serve` and `migrate`: the server's life from the first bind to the last answer.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use listenfd::ListenFd;
-use poem::{Server, listener::TcpAcceptor};
+use poem::{
+    EndpointExt as _, Response, Server,
+    http::{HeaderValue, header, uri::Scheme},
+    listener::{Acceptor, TcpAcceptor},
+    web::{LocalAddr, RemoteAddr},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
+    sync::{oneshot, watch},
 };
 use tracing::info;
 
@@ -16,6 +21,11 @@ use crate::{
     config::Config,
     db::{ConnectError, Database, migrate},
 };
+
+/// Between the last connection accepted and the end of those that have nothing to say: a client whose connection was
+/// accepted sends its request a moment later, and one that keeps connections learns from its next answer to make a new
+/// one. Without it both would find their connection reset.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// Why the server did not start, or ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +83,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         .map_err(system("cannot read the own address"))?;
     let acceptor =
         TcpAcceptor::from_tokio(listener).map_err(system("cannot accept connections"))?;
+    let (close, is_closed) = watch::channel(false);
+    let acceptor = Gate {
+        open: Some(acceptor),
+        is_closed,
+    };
     let mut terminate =
         signal(SignalKind::terminate()).map_err(system("cannot wait for SIGTERM"))?;
     let mut interrupt =
@@ -90,6 +105,20 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let database = Database::open(&config.database)?;
     let lifecycle = Lifecycle::default();
     let app = api::app(&config.http, database.clone(), lifecycle.clone());
+    let app = app.after({
+        let lifecycle = lifecycle.clone();
+        move |answer: poem::Result<Response>| {
+            let is_last = lifecycle.is_stopping();
+            async move {
+                let mut answer = answer?;
+                if is_last {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok(answer)
+            }
+        }
+    });
 
     let (report, outcome) = oneshot::channel();
     // A task of its own: a migration blocks the thread it runs on.
@@ -127,6 +156,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             "stopping on {reason}: not ready any more, requests under way may finish"
         );
         tokio::time::sleep(config.http.shutdown_delay()).await;
+        // The receiver is gone only when the server is.
+        let _ = close.send(true);
+        tokio::time::sleep(LINGER).await;
     };
     info!(%address, "listening on http://{address}");
     Server::new_with_acceptor(acceptor)
@@ -139,6 +171,32 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// Accepts connections until it is told to stop, and then closes its listener. Where systemd has that open too, further
+/// connections wait there for the next process.
+struct Gate {
+    open: Option<TcpAcceptor>,
+    is_closed: watch::Receiver<bool>,
+}
+
+impl Acceptor for Gate {
+    type Io = <TcpAcceptor as Acceptor>::Io;
+
+    fn local_addr(&self) -> Vec<LocalAddr> {
+        self.open.iter().flat_map(Acceptor::local_addr).collect()
+    }
+
+    async fn accept(&mut self) -> io::Result<(Self::Io, LocalAddr, RemoteAddr, Scheme)> {
+        if let Some(open) = &mut self.open {
+            tokio::select! {
+                accepted = open.accept() => return accepted,
+                _ = self.is_closed.wait_for(|closed| *closed) => {}
+            }
+        }
+        self.open = None;
+        std::future::pending().await
+    }
 }
 
 /// The socket that whoever started this process has opened for it (systemd's socket units), if any. It stays open

@@ -27,7 +27,8 @@ impl Lifecycle {
     pub fn stop(&self) {
         self.0.store(true, Ordering::Release);
     }
-    fn is_stopping(&self) -> bool {
+    /// Whether [`Self::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use drawbridge::config::{Config, LogSettings};
+use drawbridge::config::{Config, LogFormat, LogSettings};
 use drawbridge::db::migrate;
-use drawbridge::host::{self, BootstrapArgs, Host, ReportArgs, egress};
+use drawbridge::host::metadata::MetadataService;
+use drawbridge::host::{self, BootstrapArgs, Host, ReportArgs, RotateArgs, egress};
 use drawbridge::{api, serve, telemetry};
 
 /// What runs on the instances of a Drawbridge deployment: first boot, and the API
@@ -31,6 +32,8 @@ enum Command {
     Openapi,
     /// Make this instance what its user data says; safe to run again, at every boot
     Bootstrap(BootstrapArgs),
+    /// Replace the database password while requests go on; on the database host and the backend side by side
+    RotatePassword(RotateArgs),
     /// Show how far the bootstrap of this instance is
     Report(ReportArgs),
     /// Try a TCP connection; status 0 if it reaches the target, 3 if it comes to nothing, 4 if the name is unknown
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Bootstrap(args) => return bootstrap(args),
+        Command::RotatePassword(args) => rotate(&args),
         Command::Report(args) => host::show(&Host::this(), &args)
             .map(|text| println!("{text}"))
             .map_err(anyhow::Error::from),
@@ -103,6 +107,19 @@ fn bootstrap(args: BootstrapArgs) -> ExitCode {
         Ok(runtime) => runtime.block_on(host::run(args)),
         Err(error) => finish(Err(error)),
     }
+}
+
+/// Tells a person on standard error how far it is, and the outcome on standard output.
+fn rotate(args: &RotateArgs) -> anyhow::Result<()> {
+    let log = LogSettings {
+        format: LogFormat::Text,
+        filter: "warn,drawbridge=info".into(),
+    };
+    telemetry::install(&log).map_err(anyhow::Error::msg)?;
+    let (host, service) = (Host::this(), MetadataService::here());
+    let rotated = runtime()?.block_on(host::rotate(&host, &service, args))?;
+    println!("{rotated}");
+    Ok(())
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

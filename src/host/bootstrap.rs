@@ -1,21 +1,20 @@
 //! The state machine: which steps this boot needs, one after the other, each reported.
 
-use std::fs::File;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::time::{Instant, timeout_at};
 
 use super::Host;
-use super::file::{self, FileError};
+use super::file::FileError;
+use super::lock::{Lock, LockError};
 use super::metadata::{Identity, MetadataService};
 use super::parameters::Parameters;
 use super::report::{Boot, CompleteError, Reporter};
 use super::steps::{ReadyUrl, StepError, Worker};
 use super::wait::Awaited;
-use crate::appliance::{BootstrapReport, Step, UserData, parameter, path};
+use crate::appliance::{BootstrapReport, Step, UserData, parameter};
 use crate::error_chain::chain;
 
 /// Brings this host from its image to its role; safe to run at any time. Ends with status 0 only when complete.
@@ -38,10 +37,8 @@ pub struct BootstrapArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// Another one is running.
-    #[error(
-        "another bootstrap is running on this host; follow it with `journalctl -fu drawbridge-bootstrap`"
-    )]
-    Busy,
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The state folder is not usable.
     #[error(transparent)]
     State(#[from] FileError),
@@ -75,7 +72,7 @@ pub enum BootstrapError {
 pub async fn run(args: BootstrapArgs) -> ExitCode {
     match bootstrap(&Host::this(), &MetadataService::here(), &args).await {
         Ok(_) => ExitCode::SUCCESS,
-        Err(error @ (BootstrapError::Busy | BootstrapError::State(_))) => {
+        Err(error @ (BootstrapError::Lock(_) | BootstrapError::State(_))) => {
             let error = chain(&error);
             tracing::error!(error, "bootstrap did not begin: {error}");
             ExitCode::FAILURE
@@ -94,8 +91,7 @@ pub async fn bootstrap(
     service: &MetadataService,
     args: &BootstrapArgs,
 ) -> Result<BootstrapReport, BootstrapError> {
-    file::folder(&host.path(path::STATE), 0o755, None)?;
-    let _lock = lock(host)?;
+    let _lock = Lock::take(host).await?;
     let mut reporter = Reporter::open(host)?;
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     let mut step = Step::Metadata;
@@ -190,27 +186,4 @@ async fn read_metadata(service: &MetadataService) -> Result<(Identity, UserData)
     let identity = service.identity().await?;
     let user_data = service.user_data(&identity.region).await?;
     Ok((identity, user_data))
-}
-
-/// One bootstrap at a time: a person's and the unit's would otherwise each set a password.
-fn lock(host: &Host) -> Result<Flock<File>, BootstrapError> {
-    let name = host.path(path::STATE).join(".bootstrap.lock");
-    let file = File::create(&name).map_err(FileError::while_doing("write", &name))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| BootstrapError::Busy)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_one_bootstrap_runs_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let host = Host::under(dir.path());
-        file::folder(&host.path(path::STATE), 0o755, None).unwrap();
-        let first = lock(&host).unwrap();
-        assert!(matches!(lock(&host), Err(BootstrapError::Busy)));
-        drop(first);
-        assert!(lock(&host).is_ok());
-    }
 }

@@ -11,10 +11,12 @@ pub mod bootstrap;
 mod command;
 pub mod egress;
 mod file;
+mod lock;
 mod login;
 pub mod metadata;
 pub mod parameters;
 pub mod report;
+mod rotate;
 mod secret;
 mod steps;
 pub mod wait;
@@ -22,6 +24,7 @@ pub mod wait;
 pub use bootstrap::{BootstrapArgs, BootstrapError, bootstrap, run};
 pub use login::{Login, LoginRole, NotALogin};
 pub use report::{ReportArgs, ReportError, show};
+pub use rotate::{RotateArgs, RotateError, Rotated, rotate};
 pub use secret::Secret;
 
 /// The machine the bootstrap works on.

@@ -13,19 +13,22 @@ use super::{Host, Login, api_folder};
 use crate::appliance::{Duty, Step, UserData, path};
 
 mod admin_keys;
-mod api;
+pub(super) mod api;
 mod certificate;
-mod database_role;
+pub(super) mod database_role;
 mod postgresql;
-mod publish;
-mod ready;
-mod seal;
+pub(super) mod publish;
+pub(super) mod ready;
+pub(super) mod seal;
 mod ssh_host_key;
 mod tuning;
 mod volume;
-mod wait_for_database;
+pub(super) mod wait_for_database;
 
 pub use ready::ReadyUrl;
+
+/// Where the API says that it is ready, kept for commands that a person starts.
+pub(super) const READY_URL_NOTE: &str = "/var/lib/drawbridge/ready-url";
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -145,8 +148,14 @@ impl<'a> Worker<'a> {
                 let published = self.published.as_ref().ok_or(StepError::OutOfPlace(step))?;
                 seal::seal(host, published, *database_address).await?;
             }
-            (Step::Api, Duty::Backend { .. }, Some(_)) => api::restart().await?,
-            (Step::Api, Duty::Backend { .. }, None) => api::start().await?,
+            (Step::Api, Duty::Backend { .. }, first_boot) => {
+                let url = format!("{}\n", self.ready_url);
+                file::write(&host.path(READY_URL_NOTE), url.as_bytes(), 0o644, None)?;
+                match first_boot {
+                    Some(_) => api::restart().await?,
+                    None => api::start().await?,
+                }
+            }
             (Step::Ready, Duty::Backend { .. }, None) => ready::wait(&self.ready_url).await?,
             (Step::Ready, Duty::Backend { database_address }, Some(parameters)) => {
                 let published = self.published.as_ref().ok_or(StepError::OutOfPlace(step))?;

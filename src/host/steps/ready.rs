@@ -110,7 +110,8 @@ pub async fn wait_and_heal(
     Ok(wait_for(url, PATIENCE).await?)
 }
 
-async fn wait_for(url: &ReadyUrl, limit: Duration) -> Result<(), GaveUp> {
+/// Waits until the API answers 200, for at most `limit`.
+pub async fn wait_for(url: &ReadyUrl, limit: Duration) -> Result<(), GaveUp> {
     until(
         format!("{url} to answer 200"),
         limit,
