@@ -33,6 +33,10 @@ pub struct Operator {
     pub terraform_dir: PathBuf,
     /// Everything a command needs to find the emulator, the Terraform folder and the key.
     pub environment: Vec<(String, String)>,
+    /// Private key that may sign in as `admin`.
+    pub identity: PathBuf,
+    /// Private key that may sign in as `tunnel` only.
+    pub tunnel_identity: PathBuf,
     terraform: Terraform,
     folder: PathBuf,
     plugins: PathBuf,
@@ -46,13 +50,13 @@ impl Operator {
     pub fn new(session: &Session, world: &World, emulator: &Emulator) -> Result<Operator> {
         let terraform_dir = world.inside.join("terraform");
         copy_configuration(&session.source, &terraform_dir)?;
-        let identity = make_key(&world.outside)?;
-        let public_key = fs::read_to_string(identity.with_extension("pub"))
-            .context("cannot read the operator's key")?;
+        let (identity, public_key) = make_key(&world.outside, "id_ed25519")?;
+        let (tunnel_identity, tunnel_key) = make_key(&world.outside, "tunnel_ed25519")?;
         let type_of_each = IMAGES.map(|(role, _)| (role.to_owned(), json!(INSTANCE_TYPE)));
         let variables = json!({
             "admin_cidrs": [format!("{OPERATOR}/32")],
-            "admin_ssh_keys": { "rehearsal": public_key.trim() },
+            "admin_ssh_keys": { "rehearsal": public_key },
+            "tunnel_ssh_keys": { "tunnel": tunnel_key },
             "images": serde_json::Map::from_iter(IMAGES.map(|(role, id)| (role.to_owned(), json!(id)))),
             "instance_types": serde_json::Map::from_iter(type_of_each),
         });
@@ -102,6 +106,8 @@ impl Operator {
         Ok(Operator {
             terraform_dir,
             environment,
+            identity,
+            tunnel_identity,
             terraform,
             folder: world.inside.join("internet"),
             plugins,
@@ -233,8 +239,9 @@ fn copy_configuration(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn make_key(folder: &Path) -> Result<PathBuf> {
-    let path = folder.join("id_ed25519");
+/// Makes a key. Returns the private one's file and the public one's line.
+fn make_key(folder: &Path, name: &str) -> Result<(PathBuf, String)> {
+    let path = folder.join(name);
     let output = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-C", "rehearsal", "-f"])
         .arg(&path)
@@ -248,7 +255,9 @@ fn make_key(folder: &Path) -> Result<PathBuf> {
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
         .context("cannot protect the operator's key")?;
-    Ok(path)
+    let public_key =
+        fs::read_to_string(path.with_extension("pub")).context("cannot read the operator's key")?;
+    Ok((path, public_key.trim().to_owned()))
 }
 
 /// Runs a future to its end on this thread, so that the processes it starts are born in this thread's namespace.

@@ -6,18 +6,21 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value};
 
 use super::emulator::Emulator;
-use super::machine::{Files, HERE, Machine, quoted};
-use super::sshd;
+use super::machine::{Files, HERE, Machine, START_LIMIT, quoted};
 use super::tools::Tools;
 use super::topology::{Instance, Topology};
+use super::{sshd, tunnel};
 use crate::appliance::{LOGIN_USER, Role, TUNNEL_USER, path};
 use crate::flows::Flow;
 
 const POSTGRES_SETTINGS: &str = include_str!("../../nixos/settings/postgresql.json");
+const BASTION_RULES: &str = include_str!("../../nixos/settings/bastion.nft");
+/// The bastion's own rules on the bastion.
+const RULES: &str = "/etc/bastion.nft";
 const SYSTEMCTL: &str = include_str!("systemctl.sh");
 
 /// First boot, and every later one.
@@ -99,7 +102,10 @@ pub fn prepare(
         .collect();
     let mut bootstrap = cloud;
     match instance.role {
-        Role::Bastion => {}
+        Role::Bastion => {
+            let rules = format!("table inet {} {{\n{BASTION_RULES}\n}}\n", tunnel::TABLE);
+            files.write(RULES.trim_start_matches('/'), &rules)?;
+        }
         Role::Backend => {
             let (port, path) = topology
                 .health_check(instance)
@@ -173,6 +179,16 @@ pub fn boot(
         devices,
     };
     let machine = Machine::start(&instance.role.to_string(), folder, &files)?;
+    if instance.role == Role::Bastion {
+        let loaded = machine
+            .command(&["nft", "-f", RULES], START_LIMIT)
+            .output()?;
+        ensure!(
+            loaded.status.success(),
+            "the bastion's rules: {}",
+            String::from_utf8_lossy(&loaded.stderr).trim()
+        );
+    }
     let mut units = vec![SSHD_UNIT, BOOTSTRAP_UNIT];
     if instance.role == Role::Backend {
         units.push(API_UNIT);

@@ -54,6 +54,7 @@ mod sshd;
 mod stand_ins;
 mod tools;
 mod topology;
+mod tunnel;
 mod volumes;
 mod world;
 

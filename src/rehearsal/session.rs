@@ -23,9 +23,10 @@ use super::topology::Topology;
 use super::world::World;
 use super::{
     RehearseArgs, closing, deploy, flow_matrix, invariants, keep_logs, proofs, reopening, sandbox,
-    ssh,
+    ssh, tunnel,
 };
 use crate::appliance::Role;
+use crate::command::access::BASTION_VARIABLE;
 use crate::flows;
 use crate::progress::Progress;
 
@@ -133,6 +134,11 @@ impl Session {
             proofs::nat_path(step, &topology, &emulator)?;
             ssh::prove(step, &operator, &machine, &ssh_folder, &topology, &flows)
         })?;
+        reporter.step("Try what tunnel may not", |step| {
+            let folder = world.inside.join("tunnel");
+            let host = |role| fleet.instance(role);
+            tunnel::prove(step, &operator, &machine, &folder, &topology, host)
+        })?;
         reporter.step("Try every way in and across", |step| {
             flow_matrix::prove(step, &topology, follower.stray(), &flows, &stand_ins)
         })?;
@@ -170,7 +176,8 @@ impl Session {
                 proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)
             })?;
         }
-        ssh::write_config(&operator, &machine, &world.outside, Some(ssh_address))?;
+        let published = [(BASTION_VARIABLE.to_owned(), ssh_address.to_string())];
+        ssh::write_config(&operator, &machine, &world.outside, published)?;
         if topology.load_balancer.has_certificate() {
             let file = world.outside.join(AUTHORITY);
             fs::write(&file, authority.certificate())

@@ -13,17 +13,14 @@ use super::machine::Machine;
 use super::probe;
 use super::report::Current;
 use super::topology::Topology;
-use crate::appliance::{LOGIN_USER, Role};
-use crate::command::access::BASTION_VARIABLE;
+use crate::appliance::{LOGIN_USER, Role, TUNNEL_USER};
 use crate::flows::{self, End, Flow};
 
 /// Two handshakes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// sshd turns some away once ten at a time are not signed in yet (`MaxStartups`).
-const AT_ONCE: usize = 8;
 /// How OpenSSH says that sshd does not forward there, in the words of RFC 4254.
-const PROHIBITED: &str = "administratively prohibited";
+pub const PROHIBITED: &str = "administratively prohibited";
 
 /// Plain OpenSSH through the bastion with pinned host keys, and with a wrong one; and what the bastion forwards to.
 ///
@@ -37,7 +34,7 @@ pub fn prove(
     topology: &Topology,
     flows: &[Flow],
 ) -> Result<()> {
-    write_config(operator, machine, folder, None)?;
+    write_config(operator, machine, folder, [])?;
     for role in [Role::Bastion, Role::Backend, Role::Database] {
         let signed_in = sign_in(operator, machine, folder, role);
         step.prove_result(
@@ -114,19 +111,16 @@ fn forwarding(
             .iter()
             .map(|port| (format!("database:{port}"), database.address, *port)),
     );
-    let mut answers = Vec::new();
-    for batch in targets.chunks(AT_ONCE) {
-        answers.extend(std::thread::scope(|scope| {
-            let threads = batch
-                .iter()
-                .map(|(_, address, port)| {
-                    let target = SocketAddr::from((*address, *port));
-                    scope.spawn(move || forward(operator, machine, folder, target))
-                })
-                .collect();
-            probe::join(threads)
-        }));
-    }
+    let answers = std::thread::scope(|scope| {
+        let threads = targets
+            .iter()
+            .map(|(_, address, port)| {
+                let target = SocketAddr::from((*address, *port));
+                scope.spawn(move || forward(operator, machine, folder, target))
+            })
+            .collect();
+        probe::join(threads)
+    });
     let mut refused = Vec::new();
     let mut leaks = Vec::new();
     for (number, ((name, ..), answer)) in targets.iter().zip(answers).enumerate() {
@@ -179,7 +173,10 @@ fn forward(
         "LogLevel=INFO",
     ];
     let output = machine
-        .command(&[&ssh[..], &["-W", &target, &bastion]].concat(), LIMIT)
+        .command(
+            &[&ssh[..], &["-l", TUNNEL_USER, "-W", &target, &bastion]].concat(),
+            LIMIT,
+        )
         .environment(operator.environment.clone())
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr)
@@ -260,7 +257,7 @@ pub fn sign_in(
     bail!("{said}{} ({})", last.join(" / "), output.status);
 }
 
-/// `drawbridge ssh-config`, optionally for a bastion that is published elsewhere.
+/// `drawbridge ssh-config`, with `more` in its environment.
 ///
 /// # Errors
 /// What the command says.
@@ -268,7 +265,7 @@ pub fn write_config(
     operator: &Operator,
     machine: &Machine,
     folder: &Path,
-    bastion: Option<SocketAddr>,
+    more: impl IntoIterator<Item = (String, String)>,
 ) -> Result<()> {
     let output = machine
         .command(
@@ -281,7 +278,7 @@ pub fn write_config(
             LIMIT,
         )
         .environment(operator.environment.clone())
-        .environment(bastion.map(|address| (BASTION_VARIABLE, address.to_string())))
+        .environment(more)
         .output()?;
     ensure!(
         output.status.success(),

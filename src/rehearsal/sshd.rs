@@ -96,10 +96,7 @@ fn permit_open(role: Role, flows: &[Flow]) -> Result<String> {
 }
 
 /// The ports that a host serves beside sshd's own.
-///
-/// # Errors
-/// If nixos/settings/sshd.json does not say sshd's own.
-pub fn served(role: Role, flows: &[Flow]) -> Result<BTreeSet<u16>> {
+fn served(role: Role, flows: &[Flow]) -> Result<BTreeSet<u16>> {
     let own = part("common")?.get("Port").and_then(Value::as_u64);
     let own = own.context("nixos/settings/sshd.json lacks common.Port")?;
     let mut ports = flows::ports_to(flows, End::from(role));
