@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Installs what the other scripts need, and says exactly what to do where it may not. Sourced, from the repository root.
-# Touches: Debian packages (as root), .drawbridge/venv, .drawbridge/checkov. What it installs does not become a running service.
+# Touches: Debian packages (as root), .drawbridge/venv, .drawbridge/checkov, .drawbridge/rootfs-*. What it installs does not become a running service.
 
 # The one release that src/rehearsal/emulator.py reaches into; it names it.
 MOTO="moto[server]==$(sed -n 's/^MOTO = "\(.*\)"$/\1/p' src/rehearsal/emulator.py)"
@@ -79,6 +79,48 @@ install_rehearsal_packages() {
     install_packages \
         haproxy:haproxy ip:iproute2 mkfs.ext4:e2fsprogs nft:nftables postgres:postgresql \
         ssh:openssh-client sshd:openssh-server systemd-creds:systemd cc:gcc libc:libc6-dev
+}
+
+# The root file system of hosts that boot a systemd of their own; src/rehearsal/systemd/rootfs.rs names folder and packages.
+ROOTFS=.drawbridge/$(sed -n 's/^pub const FOLDER: &str = "\(.*\)";$/\1/p' src/rehearsal/systemd/rootfs.rs)
+
+# install_rootfs: makes it once. Where that cannot be done it says why in one line, which is also in $no_rootfs, and fails.
+install_rootfs() {
+    no_rootfs=
+    [ ! -e "$ROOTFS/complete" ] || return 0
+    [ "$(id -u)" = 0 ] || cannot_make_rootfs 'it takes root' || return
+    command -v apt-get >/dev/null || cannot_make_rootfs 'mmdebstrap needs the packages of a Debian' || return
+    (install_packages mmdebstrap:mmdebstrap systemd-nspawn:systemd-container) ||
+        cannot_make_rootfs 'mmdebstrap or systemd-nspawn could not be installed' || return
+    local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg packages temporary log status=0
+    # Where this machine's own packages come from.
+    # shellcheck disable=SC2016  # apt's own placeholder
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1)
+    [ -n "$mirror" ] && [ -e "$keyring" ] ||
+        cannot_make_rootfs "apt knows no Debian mirror here, or $keyring is missing" || return
+    packages=$(sed -n 's/^pub const PACKAGES: &str = "\(.*\)";$/\1/p' src/rehearsal/systemd/rootfs.rs)
+    say "making $ROOTFS with mmdebstrap from $mirror, once; half a minute"
+    mkdir -p .drawbridge
+    rm -rf .drawbridge/rootfs-*
+    # Half of it has this other name, and is removed by whoever comes next.
+    temporary=$ROOTFS.unfinished
+    log=$(mktemp)
+    mkdir -p "$temporary"
+    mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" --customize-hook="$PWD/src/rehearsal/systemd/rootfs.sh" \
+        trixie "$temporary/tree" "deb [signed-by=$keyring] $mirror trixie main" 2>"$log" || status=$?
+    if [ "$status" != 0 ]; then
+        rm -rf "$temporary"
+        cannot_make_rootfs "mmdebstrap: $(grep -v '^I:' "$log" | tail -n 1)" || { rm -f "$log"; return 1; }
+    fi
+    rm -f "$log"
+    : >"$temporary/complete"
+    mv "$temporary" "$ROOTFS"
+}
+
+cannot_make_rootfs() {
+    no_rootfs="no root file system to boot: $1"
+    say "$no_rootfs"
+    return 1
 }
 
 need_root() {

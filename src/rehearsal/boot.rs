@@ -15,10 +15,11 @@ use super::load_balancer;
 use super::machine::{Files, HERE, Machine};
 use super::metadata_service;
 use super::report::Current;
+use super::systemd;
 use super::tools::Tools;
 use super::topology::{Instance, Topology};
 use super::volumes::Volume;
-use super::world::{World, log_tail};
+use super::world::World;
 use crate::appliance::{BootstrapReport, ReportState, Role, Step, path};
 use crate::flows::Flow;
 
@@ -27,8 +28,17 @@ const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(90);
 /// haproxy's unit on a load balancer's node.
 const HAPROXY_UNIT: &str = "haproxy.service";
 
+/// How instances are run.
+pub enum Lane {
+    /// As plain processes in namespaces, with files and units written by [`hosts`].
+    Processes,
+    /// Booted, as their images would.
+    Systemd(systemd::Images),
+}
+
 /// All machines that are switched on.
 pub struct Fleet {
+    lane: Lane,
     /// The instances by role.
     pub instances: BTreeMap<Role, Machine>,
     /// The load balancer's nodes.
@@ -43,6 +53,7 @@ impl Fleet {
     /// # Errors
     /// The machine that does not come up.
     pub fn boot(
+        lane: Lane,
         world: &World,
         tools: &Tools,
         topology: &Arc<Topology>,
@@ -58,20 +69,23 @@ impl Fleet {
             volumes.push(Volume::attach(&world.inside.join("volumes"), id, *gib)?);
         }
         let mut fleet = Fleet {
+            lane,
             instances: BTreeMap::new(),
             nodes: Vec::new(),
             volumes,
             topology: Arc::clone(topology),
         };
         for (_, instance) in topology.instances() {
-            hosts::prepare(
-                &folder(world, instance.role.as_str()),
-                instance,
-                topology,
-                tools,
-                authority.file(),
-                flows,
-            )?;
+            let folder = folder(world, instance.role.as_str());
+            match &fleet.lane {
+                Lane::Processes => {
+                    hosts::prepare(&folder, instance, topology, tools, authority.file(), flows)?
+                }
+                Lane::Systemd(images) => {
+                    let links = fleet.devices(instance);
+                    images.prepare(&folder, instance, &links, authority.file())?;
+                }
+            }
             fleet.start_instance(world, tools, instance)?;
         }
         for node in topology.load_balancer_nodes() {
@@ -110,28 +124,37 @@ impl Fleet {
     }
 
     fn start_instance(&mut self, world: &World, tools: &Tools, instance: &Instance) -> Result<()> {
-        let attached = |volume: &&Volume| instance.volumes.iter().any(|(id, _)| *id == volume.id);
-        let devices: Vec<(PathBuf, String)> = self
-            .volumes
-            .iter()
-            .filter(attached)
-            .map(|v| (v.device.clone(), v.link.clone()))
-            .collect();
-        let machine = hosts::boot(
-            &folder(world, instance.role.as_str()),
-            instance,
-            tools,
-            &devices,
-        )?;
+        let folder = folder(world, instance.role.as_str());
+        let devices = self.devices(instance);
+        let machine = match &self.lane {
+            Lane::Processes => hosts::boot(&folder, instance, tools, &devices)?,
+            Lane::Systemd(images) => images.boot(&folder, instance, tools, &devices)?,
+        };
         self.instances.insert(instance.role, machine);
         Ok(())
     }
 
-    /// Cuts an instance's power and switches it on again: no process survives, its disks do.
+    /// The volumes attached to an instance: device and the path it is known by there.
+    fn devices(&self, instance: &Instance) -> Vec<(PathBuf, String)> {
+        let attached = |volume: &&Volume| instance.volumes.iter().any(|(id, _)| *id == volume.id);
+        self.volumes
+            .iter()
+            .filter(attached)
+            .map(|volume| (volume.device.clone(), volume.link.clone()))
+            .collect()
+    }
+
+    /// Reboots an instance: no process survives, its disks do. One with a systemd goes down by itself; the power of
+    /// another is cut.
     ///
     /// # Errors
-    /// If it does not come up.
+    /// If it does not go down or come up.
     pub fn reboot(&mut self, world: &World, tools: &Tools, role: Role) -> Result<()> {
+        if let Some(machine) = self.instances.get_mut(&role)
+            && machine.systemd().is_some()
+        {
+            systemd::go_down(machine)?;
+        }
         drop(self.instances.remove(&role));
         let topology = Arc::clone(&self.topology);
         let (_, instance) = topology
@@ -208,10 +231,12 @@ impl Fleet {
                     .iter()
                     .filter_map(|role| self.instances.get(role))
                     .flat_map(|machine| [BOOTSTRAP_UNIT, API_UNIT].map(|unit| (machine, unit)))
-                    .filter(|(machine, unit)| machine.log(unit).exists())
-                    .map(|(machine, unit)| {
-                        let tail = log_tail(&machine.log(unit));
-                        format!("\n{}'s log of {unit} ends:\n{tail}", machine.name())
+                    .filter_map(|(machine, unit)| {
+                        let tail = machine.log_tail(unit)?;
+                        Some(format!(
+                            "\n{}'s log of {unit} ends:\n{tail}",
+                            machine.name()
+                        ))
                     })
                     .collect();
                 bail!(
@@ -232,18 +257,16 @@ impl Fleet {
     pub fn prove_booted_again(&self, step: &mut Current<'_>, role: Role) -> Result<()> {
         let machine = self.instance(role)?;
         let begun = Instant::now();
-        while machine.is_active(BOOTSTRAP_UNIT)? {
+        let status = loop {
+            if let Some(status) = machine.outcome(BOOTSTRAP_UNIT)? {
+                break status;
+            }
             ensure!(
                 begun.elapsed() < BOOTSTRAP_LIMIT,
                 "{role}: {BOOTSTRAP_UNIT} does not end"
             );
             std::thread::sleep(Duration::from_millis(100));
-        }
-        // Not there if it was killed.
-        let status = fs::read_to_string(hosts::bootstrap_status(machine.folder()))
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
+        };
         let report = self
             .report(role)?
             .with_context(|| format!("{role} has no report"))?;
@@ -255,7 +278,9 @@ impl Fleet {
                 None if status == "0" => report.step.to_string(),
                 None => format!(
                     "it ended with {status:?} and said last: {}",
-                    log_tail(&machine.log(BOOTSTRAP_UNIT))
+                    machine
+                        .log_tail(BOOTSTRAP_UNIT)
+                        .unwrap_or_default()
                         .lines()
                         .last()
                         .unwrap_or_default()
@@ -266,10 +291,7 @@ impl Fleet {
     }
 
     fn report(&self, role: Role) -> Result<Option<BootstrapReport>> {
-        let file = self
-            .instance(role)?
-            .folder()
-            .join(path::REPORT.trim_start_matches('/'));
+        let file = self.instance(role)?.file(path::REPORT);
         Ok(match fs::read_to_string(&file) {
             Ok(text) => match ReportState::parse(&text) {
                 ReportState::Reported(report) => Some(report),

@@ -144,7 +144,7 @@ pub fn prepare(
 
 /// What systemd-creds seals to beside a key of its own, and what a container of somebody's may lack: 32 hexadecimal
 /// digits, each instance's own.
-fn machine_id(instance_id: &str) -> String {
+pub fn machine_id(instance_id: &str) -> String {
     format!("{:0>32}\n", instance_id.trim_start_matches("i-"))
 }
 

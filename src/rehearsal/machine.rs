@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +11,9 @@ use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::hosts;
 use super::namespaces;
+use super::systemd::{self, Cgroups};
 use super::world::log_tail;
 use crate::bastion::exec::command_line;
 
@@ -25,12 +27,24 @@ pub const START_LIMIT: Duration = Duration::from_secs(10);
 /// Devices a machine has beside its console: those that hold nothing of the host's.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// A running machine. Dropping it switches it off.
+/// How much of a unit's log an error shows.
+const LOG_LINES: &str = "15";
+
+/// A running machine. Dropping it switches it off, as a power cut would.
 pub struct Machine {
     name: String,
     folder: PathBuf,
     keeper: Child,
     first_process: u32,
+    system: System,
+}
+
+/// What plays the part of a machine's operating system.
+enum System {
+    /// The script at the end of this file and `systemctl.sh`.
+    Script,
+    /// systemd itself, with control groups of its own.
+    Systemd(Cgroups),
 }
 
 /// What a machine has of its own beside network, processes and host name.
@@ -113,6 +127,7 @@ impl Machine {
             folder: folder.to_owned(),
             keeper,
             first_process: 0,
+            system: System::Script,
         };
         let deadline = Instant::now() + START_LIMIT;
         while !ready.exists() {
@@ -127,6 +142,23 @@ impl Machine {
         }
         machine.first_process = machine.find_first_process()?;
         Ok(machine)
+    }
+
+    /// A machine that `systemd::start` has switched on: `keeper` runs as long as it does, `first_process` is its systemd.
+    pub fn with_systemd(
+        name: &str,
+        folder: &Path,
+        keeper: Child,
+        first_process: u32,
+        cgroups: Cgroups,
+    ) -> Machine {
+        Machine {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            keeper,
+            first_process,
+            system: System::Systemd(cgroups),
+        }
     }
 
     /// The process in whose namespaces the machine lives: the one child of `unshare`.
@@ -151,9 +183,76 @@ impl Machine {
         &self.folder
     }
 
-    /// Log of a unit.
-    pub fn log(&self, unit: &str) -> PathBuf {
-        self.folder.join(format!("here/log/{unit}.log"))
+    /// A file that the machine keeps, e.g. `/var/lib/drawbridge/bootstrap.json`, as it is on its disk.
+    pub fn file(&self, path: &str) -> PathBuf {
+        let disk = match self.system {
+            System::Script => self.folder.clone(),
+            System::Systemd(_) => self.folder.join(systemd::DISK),
+        };
+        disk.join(path.trim_start_matches('/'))
+    }
+
+    /// The end of a unit's log, for an error text; nothing if it has none.
+    pub fn log_tail(&self, unit: &str) -> Option<String> {
+        match self.system {
+            System::Script => {
+                let log = self.folder.join(format!("here/log/{unit}.log"));
+                log.exists().then(|| log_tail(&log))
+            }
+            System::Systemd(_) => {
+                let journal = [
+                    "journalctl",
+                    "--no-pager",
+                    "--output=cat",
+                    "--lines",
+                    LOG_LINES,
+                    "--unit",
+                    unit,
+                ];
+                let output = self.command(&journal, START_LIMIT).output().ok()?;
+                let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+                (!text.is_empty()).then_some(text)
+            }
+        }
+    }
+
+    /// Exit status of a unit that does one thing and ends, once it has ended in this boot; empty if it was killed.
+    ///
+    /// # Errors
+    /// If the machine cannot be asked.
+    pub fn outcome(&self, unit: &str) -> Result<Option<String>> {
+        match self.system {
+            System::Script => {
+                let status = || {
+                    fs::read_to_string(hosts::bootstrap_status(&self.folder)).unwrap_or_default()
+                };
+                Ok((!self.is_active(unit)?).then(|| status().trim().to_owned()))
+            }
+            System::Systemd(_) => {
+                let properties =
+                    systemd::properties(self, unit, &["ActiveState", "ExecMainStatus"])?;
+                let has_ended = ["active", "failed"].contains(&properties["ActiveState"].as_str());
+                Ok(has_ended.then(|| properties["ExecMainStatus"].clone()))
+            }
+        }
+    }
+
+    /// The machine's own systemd as this machine numbers it, and its control groups; `None` where none runs.
+    pub fn systemd(&self) -> Option<(u32, &Cgroups)> {
+        match &self.system {
+            System::Script => None,
+            System::Systemd(cgroups) => Some((self.first_process, cgroups)),
+        }
+    }
+
+    /// How the machine has gone down by itself, if it has.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.keeper
+            .try_wait()
+            .context("cannot look after a machine")
     }
 
     /// A command on the machine, with a clean environment, that is stopped after `limit`.
@@ -211,6 +310,9 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // With its first process every other one goes, and with the last of them the mounts.
+        if let System::Systemd(cgroups) = &self.system {
+            cgroups.kill();
+        }
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
         // The rehearsal is the first process of its own namespace, so the orphan is its to reap.

@@ -52,6 +52,7 @@ mod site;
 mod ssh;
 mod sshd;
 mod stand_ins;
+mod systemd;
 mod tools;
 mod topology;
 mod tunnel;
@@ -82,6 +83,12 @@ pub struct RehearseArgs {
     /// Copy all logs to this folder at the end
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
+    /// Boot each instance with a systemd of its own and the settings of nixos/evaluated/, as the images do, and try those
+    #[arg(long)]
+    systemd: bool,
+    /// With --systemd: folder with the evaluated settings [default: nixos/evaluated of this repository]
+    #[arg(long, value_name = "DIR", requires = "systemd")]
+    evaluated: Option<PathBuf>,
     /// Set by the rehearsal itself, inside its namespaces: the tools it has found
     #[arg(long, hide = true, value_parser = |text: &str| Tools::from_argument(text))]
     inside: Option<Tools>,
@@ -108,12 +115,16 @@ pub async fn run(mut args: RehearseArgs) -> Result<u8> {
     let here = env::current_dir().context("the current folder is gone")?;
     args.work_dir = here.join(&args.work_dir);
     args.logs = args.logs.map(|logs| here.join(logs));
+    args.evaluated = args.evaluated.map(|folder| here.join(folder));
     let root = repository(&here)?;
     let source = terraform::directory(args.terraform_dir.as_deref(), &here)?;
     if let Some(tools) = args.inside.take() {
         return inside(args, root, tools, source).await;
     }
-    let tools = Tools::find(&root)?;
+    let tools = Tools::find(&root, args.systemd)?;
+    if args.systemd {
+        systemd::Images::find(&root, args.evaluated.as_deref())?;
+    }
     // Read here for their errors alone: a typing mistake should not cost a terraform apply.
     flows::read(&source.join("flows.json"))?;
     Position::read(&source)?;

@@ -13,6 +13,7 @@ use nix::unistd::Uid;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::systemd;
 use super::tools::Tools;
 use super::volumes;
 use super::world::World;
@@ -72,10 +73,13 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// Removes what outlives the namespaces: files for people, and loop devices of a run that was killed.
+    /// Removes what outlives the namespaces: files for people, and loop devices and control groups of a run
+    /// that was killed.
     fn clean(&self) -> Result<()> {
         World::remove_outside(&self.outside)?;
-        volumes::detach_leftovers(&World::inside_path(&self.outside))
+        let inside = World::inside_path(&self.outside);
+        volumes::detach_leftovers(&inside)?;
+        systemd::remove_leftovers(&inside)
     }
 
     /// Runs this program again inside, with the same arguments and `tools`, until it ends or is interrupted.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::audit::Audit;
 use super::authority::Authority;
-use super::boot::Fleet;
+use super::boot::{Fleet, Lane};
 use super::emulator::Emulator;
 use super::follower::Follower;
 use super::machine::{Machine, quoted};
@@ -23,7 +23,7 @@ use super::topology::Topology;
 use super::world::World;
 use super::{
     RehearseArgs, closing, deploy, flow_matrix, invariants, keep_logs, proofs, reopening, sandbox,
-    ssh, tunnel,
+    ssh, systemd, tunnel,
 };
 use crate::appliance::Role;
 use crate::command::access::BASTION_VARIABLE;
@@ -65,6 +65,7 @@ impl Session {
         let ssh = Port::take(0, "--port")?;
         sandbox::cover_run(&self.args.work_dir)?;
         let world = World::create(&self.args.work_dir)?;
+        systemd::name_after(&world.inside);
         let mut reporter = Reporter::new(self.progress.clone());
         let result = self.rehearse(&world, &mut reporter, web, ssh);
         let report = reporter.finish(result.as_ref().err());
@@ -118,7 +119,8 @@ impl Session {
         })?;
         let topology = follower.topology()?;
         let mut fleet = reporter.step("Boot every instance", |step| {
-            let fleet = Fleet::boot(world, &self.tools, &topology, &authority, &flows)?;
+            let lane = self.lane()?;
+            let fleet = Fleet::boot(lane, world, &self.tools, &topology, &authority, &flows)?;
             fleet.wait_for_bootstrap(step, &mut emulator)?;
             Ok(fleet)
         })?;
@@ -191,6 +193,16 @@ impl Session {
             _network: follower,
             _emulator: emulator,
         })
+    }
+
+    /// How instances are run, as the arguments say.
+    fn lane(&self) -> Result<Lane> {
+        if self.args.systemd {
+            let images = systemd::Images::find(&self.root, self.args.evaluated.as_deref())?;
+            Ok(Lane::Systemd(images))
+        } else {
+            Ok(Lane::Processes)
+        }
     }
 
     fn print(&self, report: &Report, standing: Option<&Standing>) -> Result<()> {

@@ -35,6 +35,9 @@ const PROGRAMS: [(&str, &str); 19] = [
     ("sh", "dash"),
 ];
 
+/// What boots an instance.
+const SYSTEMD_PROGRAM: (&str, &str) = ("systemd-nspawn", "systemd-container");
+
 /// Where programs of the superuser are on Debian, also when an ordinary user's `PATH` lacks them.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
@@ -53,11 +56,11 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Looks for everything; `root` is the repository.
+    /// Looks for everything; `root` is the repository, `with_systemd` is whether instances boot a systemd of their own.
     ///
     /// # Errors
     /// One error that names all that is missing and what to do about it.
-    pub fn find(root: &Path) -> Result<Tools> {
+    pub fn find(root: &Path, with_systemd: bool) -> Result<Tools> {
         let given = env::var_os("PATH").unwrap_or_default();
         let environment = root.join(".drawbridge/venv/bin");
         let folders = [environment.clone()]
@@ -70,7 +73,8 @@ impl Tools {
         let mut programs = HashMap::new();
         let mut packages = Vec::new();
         let mut problems = Vec::new();
-        for (program, package) in PROGRAMS {
+        let more = with_systemd.then_some(SYSTEMD_PROGRAM);
+        for (program, package) in PROGRAMS.into_iter().chain(more) {
             match terraform::executable(program, Some(search_path.as_ref())) {
                 Some(path) => {
                     programs.insert(program.to_owned(), path);

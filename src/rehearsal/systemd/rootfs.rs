@@ -1,0 +1,25 @@
+//! The root file system that hosts with a systemd of their own boot from: a small Debian that scripts/lib/install.sh makes
+//! once. It reads the two constants here.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+/// Its folder below `.drawbridge/`. Another recipe (packages, rootfs.sh) gets another number, and is made anew.
+pub const FOLDER: &str = "rootfs-trixie-1";
+/// Debian packages: systemd 257, OpenSSH 10 and PostgreSQL 17 are near to what the images have.
+pub const PACKAGES: &str = "systemd,systemd-sysv,libnss-systemd,libpam-systemd,dbus,tzdata,openssh-server,postgresql-17,iproute2,nftables,sudo,e2fsprogs,util-linux,procps";
+
+/// The tree, if it is complete.
+///
+/// # Errors
+/// What to do about it if it is not there.
+pub fn find(root: &Path) -> Result<PathBuf> {
+    let folder = root.join(".drawbridge").join(FOLDER);
+    ensure!(
+        folder.join("complete").exists(),
+        "no root file system in {}: run scripts/rehearse --systemd, which makes it",
+        folder.display()
+    );
+    Ok(folder.join("tree"))
+}
