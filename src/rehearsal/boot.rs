@@ -163,6 +163,14 @@ impl Fleet {
         self.start_instance(world, tools, instance)
     }
 
+    /// What instances were booted from, if they have a systemd.
+    pub fn images(&self) -> Option<&systemd::Images> {
+        match &self.lane {
+            Lane::Processes => None,
+            Lane::Systemd(images) => Some(images),
+        }
+    }
+
     /// An instance's machine.
     ///
     /// # Errors

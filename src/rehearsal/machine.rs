@@ -178,11 +178,6 @@ impl Machine {
         &self.name
     }
 
-    /// Folder with all that is its own.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// A file that the machine keeps, e.g. `/var/lib/drawbridge/bootstrap.json`, as it is on its disk.
     pub fn file(&self, path: &str) -> PathBuf {
         let disk = match self.system {

@@ -208,6 +208,7 @@ fn repository(here: &Path) -> Result<PathBuf> {
 /// Copies the logs of all machines and of the emulator.
 fn keep_logs(inside: &Path, target: &Path) -> Result<()> {
     fs::create_dir_all(target).with_context(|| format!("cannot create {}", target.display()))?;
+    systemd::keep_journals(&inside.join("machines"), target)?;
     for file in secrets::log_files(inside)? {
         let name = file
             .strip_prefix(inside)

@@ -260,6 +260,32 @@ pub fn secrets(
     machine: &Machine,
     inside: &Path,
 ) -> Result<()> {
+    let secret = password(topology, operator, machine)?;
+    let user_data = topology.hosts.iter().filter_map(|host| match &host.kind {
+        Kind::Instance(instance) => Some((
+            format!("user data of {}", instance.address),
+            instance.user_data.clone(),
+        )),
+        _ => None,
+    });
+    let (places, searched) = super::secrets::search(&secret, inside, user_data)?;
+    step.prove(
+        "the database password is in no state, user data, log or argument",
+        places.is_empty(),
+        if places.is_empty() {
+            format!("{searched} places searched")
+        } else {
+            format!("found in {}", places.join(", "))
+        },
+    );
+    Ok(())
+}
+
+/// The database's password, as the emulator holds it.
+///
+/// # Errors
+/// If it cannot be asked, or holds none.
+pub fn password(topology: &Topology, operator: &Operator, machine: &Machine) -> Result<String> {
     let parameter = parameter::database_login(&topology.name);
     let query = [
         "aws",
@@ -290,22 +316,5 @@ pub fn secrets(
         secret.len() >= 32,
         "{parameter} holds no password of 32 characters or more"
     );
-    let user_data = topology.hosts.iter().filter_map(|host| match &host.kind {
-        Kind::Instance(instance) => Some((
-            format!("user data of {}", instance.address),
-            instance.user_data.clone(),
-        )),
-        _ => None,
-    });
-    let (places, searched) = super::secrets::search(&secret, inside, user_data)?;
-    step.prove(
-        "the database password is in no state, user data, log or argument",
-        places.is_empty(),
-        if places.is_empty() {
-            format!("{searched} places searched")
-        } else {
-            format!("found in {}", places.join(", "))
-        },
-    );
-    Ok(())
+    Ok(secret)
 }

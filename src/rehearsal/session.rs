@@ -147,6 +147,18 @@ impl Session {
         reporter.step("Look for the database password", |step| {
             proofs::secrets(step, &topology, &operator, &machine, &world.inside)
         })?;
+        let trial = systemd::Trial {
+            topology: &topology,
+            flows: &flows,
+            operator: &operator,
+            machine: &machine,
+            ssh_folder: &ssh_folder,
+        };
+        if let Some(images) = fleet.images() {
+            reporter.step("Look into every booted host", |step| {
+                trial.look(step, &fleet, images)
+            })?;
+        }
         let gateway = topology
             .nat_gateway()
             .and_then(|gateway| gateway.public)
@@ -161,12 +173,32 @@ impl Session {
             proofs::no_egress(step)?;
             proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)
         })?;
-        reporter.step("Reboot the backend with no way out", |step| {
-            fleet.reboot(world, &self.tools, Role::Backend)?;
-            proofs::no_egress(step)?;
-            proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)?;
-            fleet.prove_booted_again(step, Role::Backend)
-        })?;
+        // Without a systemd the database's host has nothing of its own to come back by that the backend's has not.
+        let rebooted = match fleet.images() {
+            None => &invariants::PRIVATE[..1],
+            Some(_) => &invariants::PRIVATE,
+        };
+        for &role in rebooted {
+            reporter.step(&format!("Reboot the {role} with no way out"), |step| {
+                let kept = fleet
+                    .images()
+                    .map(|_| systemd::Kept::of(fleet.instance(role)?))
+                    .transpose()?;
+                fleet.reboot(world, &self.tools, role)?;
+                proofs::no_egress(step)?;
+                proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)?;
+                fleet.prove_booted_again(step, role)?;
+                if let (Some(kept), Some(images)) = (kept, fleet.images()) {
+                    kept.prove(step, images, role, fleet.instance(role)?)?;
+                }
+                Ok(())
+            })?;
+        }
+        if let Some(images) = fleet.images() {
+            reporter.step("Break what runs, with no way out", |step| {
+                trial.break_things(step, &fleet, images)
+            })?;
+        }
         reporter.step("drawbridge audit", |step| audit.prove(step))?;
         if self.args.reopen {
             let gateway = reporter.step("drawbridge nat open", |step| {

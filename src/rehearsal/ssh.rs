@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -211,6 +212,28 @@ pub fn claim(role: Role) -> String {
     }
 }
 
+/// Runs a command on a host, as people do.
+///
+/// # Errors
+/// If ssh cannot be run.
+pub fn run(
+    operator: &Operator,
+    machine: &Machine,
+    folder: &Path,
+    role: Role,
+    command: &str,
+) -> Result<Output> {
+    let config = folder.join("ssh_config").display().to_string();
+    let host = role.to_string();
+    machine
+        .command(
+            &["ssh", "-F", &config, "-o", "BatchMode=yes", &host, command],
+            LIMIT,
+        )
+        .environment(operator.environment.clone())
+        .output()
+}
+
 /// Signs in once and asks the host for its name.
 ///
 /// # Errors
@@ -221,23 +244,7 @@ pub fn sign_in(
     folder: &Path,
     role: Role,
 ) -> Result<String> {
-    let config = folder.join("ssh_config").display().to_string();
-    let host = role.to_string();
-    let output = machine
-        .command(
-            &[
-                "ssh",
-                "-F",
-                &config,
-                "-o",
-                "BatchMode=yes",
-                &host,
-                "uname -n; id -un",
-            ],
-            LIMIT,
-        )
-        .environment(operator.environment.clone())
-        .output()?;
+    let output = run(operator, machine, folder, role, "uname -n; id -un")?;
     let said = String::from_utf8_lossy(&output.stdout)
         .trim()
         .replace('\n', " as ");

@@ -13,6 +13,8 @@ use crate::appliance::Role;
 /// Where `drawbridge-host` is on a host.
 pub const PROGRAM: &str = "/nix/store/drawbridge-host/bin/drawbridge-host";
 const STORE: &str = "/nix/store/";
+/// Shell of the user `tunnel`.
+const SHELL: &str = "tunnel-shell";
 /// Folders of programs in Debian's packages.
 const PROGRAM_FOLDERS: [&str; 5] = [
     "/bin",
@@ -179,8 +181,16 @@ fn references(texts: &Texts) -> BTreeMap<String, String> {
             found.entry(path).or_insert_with(|| name.clone());
         }
     };
-    for (name, text) in texts.iter().filter(|(name, _)| !name.starts_with("scripts/")) {
+    let files = texts
+        .iter()
+        .filter(|(name, _)| !name.starts_with("scripts/"));
+    for (name, text) in files {
         look(name, text, &mut scripts);
+    }
+    // A user's shell, as rootfs.sh has it.
+    let shell = format!("{STORE}{SHELL}");
+    if texts.contains_key(&script(SHELL)) {
+        look(&"users".to_owned(), &shell, &mut scripts);
     }
     let mut seen = BTreeSet::new();
     while let Some(name) = scripts.pop() {

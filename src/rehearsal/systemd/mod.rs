@@ -23,11 +23,20 @@ use image::Image;
 
 mod cgroups;
 mod container;
+mod crashes;
+mod draining;
+mod firewall;
 mod image;
+mod kept;
 mod rootfs;
+mod sandboxing;
+mod trial;
+mod units;
 
 pub use cgroups::{Cgroups, name_after, remove_leftovers};
 pub use container::{DISK, go_down};
+pub use kept::Kept;
+pub use trial::Trial;
 
 /// Where a host finds the certificate of the pretend AWS.
 const AUTHORITY: &str = "/etc/ssl/rehearsal.pem";
@@ -83,6 +92,7 @@ impl Images {
             }
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
         };
+        write("/etc/hostname", instance.role.as_str())?;
         write("/etc/machine-id", &hosts::machine_id(&instance.id))?;
         let links: String = devices
             .iter()
@@ -208,4 +218,31 @@ pub fn ask(machine: &Machine, command: &[&str]) -> Result<String> {
         output.status
     );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Copies the journals of all booted hosts as text, also of those that are switched off. A journal is not text itself.
+///
+/// # Errors
+/// If one cannot be written.
+pub fn keep_journals(machines: &Path, target: &Path) -> Result<()> {
+    // Before any machine was switched on there is no such folder.
+    for entry in fs::read_dir(machines).into_iter().flatten().flatten() {
+        let journal = entry.path().join(DISK).join("var/log/journal");
+        if !journal.exists() {
+            continue;
+        }
+        let output = Command::new("journalctl")
+            .args(["--no-pager", "--output=short-precise", "--directory"])
+            .arg(&journal)
+            .output()
+            .context("cannot run journalctl")?;
+        let name = format!(
+            "machines-{}-journal.log",
+            entry.file_name().to_string_lossy()
+        );
+        let file = target.join(name);
+        fs::write(&file, output.stdout)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
 }

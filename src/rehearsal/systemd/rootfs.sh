@@ -25,8 +25,8 @@ mkdir -p "$root/var/lib/postgresql" "$root/var/log/journal" "$root/nix/store"
 rm -rf "$root"/etc/sudoers "$root"/etc/sudoers.d "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/doc/* \
     "$root"/usr/share/locale/*
 
-# As nixos/common.nix: people sign in as admin, clients jump as tunnel. `*` is no password, and no locked account either.
+# As nixos/common.nix: people sign in as admin, clients jump as tunnel, whose shell is among the evaluated scripts. `*` is no password, and no locked account either.
 chroot "$root" groupadd --force --system wheel
 chroot "$root" useradd --uid 1000 --gid users --create-home --shell /bin/bash --groups systemd-journal --password '*' admin
-chroot "$root" useradd --system --gid nogroup --home-dir /var/empty --shell /usr/sbin/nologin --password '*' tunnel
+chroot "$root" useradd --system --gid nogroup --home-dir /var/empty --shell /nix/store/tunnel-shell --password '*' tunnel
 mkdir -p "$root/var/empty"

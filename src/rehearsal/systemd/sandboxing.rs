@@ -1,0 +1,184 @@
+//! What the API is denied, seen from inside: its namespaces are entered, its control group joined.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{ask, properties};
+use crate::rehearsal::hosts::API_UNIT;
+use crate::rehearsal::machine::Machine;
+use crate::rehearsal::network::METADATA;
+use crate::rehearsal::report::Current;
+
+/// Places a program might want to change: all but its own `/tmp` and `/dev/shm`.
+const PLACES: &str =
+    "/ /etc /usr /home /root /boot /nix/store /var /var/lib /var/lib/drawbridge /var/log /run";
+
+/// The API's restrictions are in force, not only written down.
+pub fn prove(step: &mut Current<'_>, machine: &Machine) {
+    step.prove_result("backend: the API can write nowhere", cannot_write(machine));
+    step.prove_result("backend: the API's /tmp is its own", own_tmp(machine));
+    step.prove_result(
+        "backend: the API sees no other process",
+        sees_nobody(machine),
+    );
+    step.prove_result("backend: the API has no capability", no_capability(machine));
+    step.prove_result(
+        "backend: the API cannot reach the instance's metadata",
+        no_metadata(machine),
+    );
+}
+
+fn api(machine: &Machine) -> Result<String> {
+    let pid = properties(machine, API_UNIT, &["MainPID"])?["MainPID"].clone();
+    ensure!(pid != "0", "{API_UNIT} does not run");
+    Ok(pid)
+}
+
+/// A script in the API's view of the file systems, as root: whom they do not stop, they stop nobody.
+fn as_root_inside(machine: &Machine, script: &str) -> Result<String> {
+    let pid = api(machine)?;
+    ask(
+        machine,
+        &[
+            "nsenter", "--target", &pid, "--mount", "--", "sh", "-c", script,
+        ],
+    )
+}
+
+fn cannot_write(machine: &Machine) -> Result<String> {
+    let script = format!(
+        "for place in {PLACES}; do if touch $place/.probe 2>/dev/null; then rm -f $place/.probe; echo $place; fi; done"
+    );
+    // Where even the host's root cannot, the probe would prove nothing.
+    let outside = ask(machine, &["sh", "-c", &script])?;
+    let all = PLACES.split_whitespace().count();
+    ensure!(
+        outside.lines().count() > all / 2,
+        "the probe itself writes nowhere: {outside}"
+    );
+    let written = as_root_inside(machine, &script)?;
+    ensure!(
+        written.is_empty(),
+        "in its view of the files root writes to {}",
+        written.replace('\n', ", ")
+    );
+    Ok(format!("{all} places tried, as root too"))
+}
+
+fn own_tmp(machine: &Machine) -> Result<String> {
+    as_root_inside(machine, "touch /tmp/seen-inside")?;
+    let outside = ask(machine, &["sh", "-c", "ls /tmp /var/tmp"])?;
+    ensure!(
+        !outside.lines().any(|name| name == "seen-inside"),
+        "a file in it is in the host's too"
+    );
+    Ok("a file in it is not in the host's".to_owned())
+}
+
+fn sees_nobody(machine: &Machine) -> Result<String> {
+    let pid = api(machine)?;
+    let (user, group) = ("--reuid", "--regid");
+    let id = |kind: &str| {
+        ask(
+            machine,
+            &[
+                "stat",
+                &format!("--format=%{kind}"),
+                &format!("/proc/{pid}"),
+            ],
+        )
+    };
+    let (uid, gid) = (id("u")?, id("g")?);
+    let listed = ask(
+        machine,
+        &[
+            "nsenter",
+            "--target",
+            &pid,
+            "--mount",
+            "--",
+            "setpriv",
+            user,
+            &uid,
+            group,
+            &gid,
+            "--clear-groups",
+            "ls",
+            "/proc",
+        ],
+    )?;
+    let processes: Vec<&str> = listed
+        .lines()
+        .filter(|name| name.chars().all(|c| c.is_ascii_digit()))
+        .collect();
+    ensure!(
+        !processes.contains(&"1"),
+        "it sees the host's first process"
+    );
+    // The API itself and the program that looks.
+    ensure!(
+        processes.len() <= 2,
+        "it sees the processes {}",
+        processes.join(", ")
+    );
+    ensure!(
+        !listed.lines().any(|name| name == "meminfo"),
+        "it sees more of /proc than processes"
+    );
+    Ok(format!(
+        "user {uid} sees {} of all processes: its own",
+        processes.len()
+    ))
+}
+
+fn no_capability(machine: &Machine) -> Result<String> {
+    let pid = api(machine)?;
+    let status = ask(machine, &["cat", &format!("/proc/{pid}/status")])?;
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(str::trim)
+            .with_context(|| format!("/proc/{pid}/status lacks {name}"))
+    };
+    for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let value = field(name)?;
+        ensure!(
+            value.bytes().all(|digit| digit == b'0'),
+            "{name} is {value}"
+        );
+    }
+    ensure!(field("NoNewPrivs")? == "1", "it may gain privileges");
+    ensure!(
+        field("Seccomp")? == "2",
+        "no filter of system calls is in force"
+    );
+    Ok("all sets empty, none to be gained, system calls filtered".to_owned())
+}
+
+/// `IPAddressDeny` works by a program of the kernel on the unit's control group. Where it cannot be loaded systemd goes on
+/// without, so that only trying tells.
+fn no_metadata(machine: &Machine) -> Result<String> {
+    let connect =
+        format!("timeout 3 bash -c 'exec 3<>/dev/tcp/{METADATA}/80' 2>&1 && echo connected");
+    let outside = ask(machine, &["sh", "-c", &connect])?;
+    ensure!(
+        outside == "connected",
+        "the probe itself does not get there: {outside}"
+    );
+    let group = properties(machine, API_UNIT, &["ControlGroup"])?["ControlGroup"].clone();
+    ensure!(!group.is_empty(), "{API_UNIT} has no control group");
+    let script = format!("echo $$ >/sys/fs/cgroup{group}/cgroup.procs && {{ {connect} || true; }}");
+    let inside = ask(
+        machine,
+        &[
+            "nsenter", "--target", "1", "--cgroup", "--", "sh", "-c", &script,
+        ],
+    )?;
+    ensure!(
+        inside.contains("Operation not permitted"),
+        "a connection to {METADATA} from its control group: {inside}"
+    );
+    Ok(format!(
+        "{METADATA} answers the host, and a process in the API's control group is not permitted"
+    ))
+}
