@@ -13,8 +13,6 @@ use crate::appliance::Role;
 /// Where `drawbridge-host` is on a host.
 pub const PROGRAM: &str = "/nix/store/drawbridge-host/bin/drawbridge-host";
 const STORE: &str = "/nix/store/";
-/// Shell of the user `tunnel`.
-const SHELL: &str = "tunnel-shell";
 /// Folders of programs in Debian's packages.
 const PROGRAM_FOLDERS: [&str; 5] = [
     "/bin",
@@ -87,11 +85,7 @@ impl Image {
         Ok(texts.into_keys().collect())
     }
 
-    /// A unit's text, or that of another file in the folder, e.g. `files/etc/sudoers`.
-    ///
-    /// # Errors
-    /// If there is none of that name.
-    pub fn text(&self, name: &str) -> Result<String> {
+    fn text(&self, name: &str) -> Result<String> {
         let path = self.folder.join(name);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
@@ -111,14 +105,18 @@ impl Image {
         for (name, text) in &texts {
             if let Some(unit) = name.strip_prefix("units/") {
                 guest.write(&format!("/etc/systemd/system/{unit}"), text, 0o644)?;
-                for (target, kind) in wanted_by(text) {
-                    let link = format!("/etc/systemd/system/{target}.{kind}/{unit}");
-                    guest.link(&link, &format!("/etc/systemd/system/{unit}"))?;
-                }
             } else if let Some(path) = name.strip_prefix("files") {
                 let mode = if path == "/etc/sudoers" { 0o440 } else { 0o644 };
                 guest.write(path, text, mode)?;
             }
+        }
+        // Each line a target and a unit that it starts.
+        for line in self.text("wants")?.lines() {
+            let (target, unit) = line
+                .split_once(' ')
+                .with_context(|| format!("{}: wants: {line:?} is no target and unit", self.role))?;
+            let link = format!("/etc/systemd/system/{target}.wants/{unit}");
+            guest.link(&link, &format!("/etc/systemd/system/{unit}"))?;
         }
         for (path, named_by) in references(&texts) {
             guest
@@ -151,20 +149,6 @@ fn read(folder: &Path, prefix: &str) -> Result<Texts> {
     Ok(texts)
 }
 
-/// The links that `systemctl enable` would make.
-fn wanted_by(unit: &str) -> Vec<(String, &'static str)> {
-    let kinds = [("WantedBy=", "wants"), ("RequiredBy=", "requires")];
-    unit.lines()
-        .flat_map(|line| kinds.map(|(key, kind)| (line.strip_prefix(key), kind)))
-        .filter_map(|(targets, kind)| Some((targets?, kind)))
-        .flat_map(|(targets, kind)| {
-            targets
-                .split_whitespace()
-                .map(move |target| (target.to_owned(), kind))
-        })
-        .collect()
-}
-
 /// Paths below the store that the host uses, and the text that names each: of units and files, and of scripts that those
 /// run.
 fn references(texts: &Texts) -> BTreeMap<String, String> {
@@ -186,11 +170,6 @@ fn references(texts: &Texts) -> BTreeMap<String, String> {
         .filter(|(name, _)| !name.starts_with("scripts/"));
     for (name, text) in files {
         look(name, text, &mut scripts);
-    }
-    // A user's shell, as rootfs.sh has it.
-    let shell = format!("{STORE}{SHELL}");
-    if texts.contains_key(&script(SHELL)) {
-        look(&"users".to_owned(), &shell, &mut scripts);
     }
     let mut seen = BTreeSet::new();
     while let Some(name) = scripts.pop() {

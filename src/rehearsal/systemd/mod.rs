@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::emulator::Emulator;
 use super::hosts;
 use super::machine::Machine;
+use super::sshd;
 use super::tools::Tools;
 use super::topology::Instance;
 use crate::appliance::{LOGIN_USER, Role};
@@ -40,6 +42,8 @@ pub use trial::Trial;
 
 /// Where a host finds the certificate of the pretend AWS.
 const AUTHORITY: &str = "/etc/ssl/rehearsal.pem";
+/// Shell of the user `tunnel`, as rootfs.sh has it.
+const TUNNEL_SHELL: &str = "/nix/store/tunnel-shell";
 /// systemd answers in milliseconds, on a busy machine in seconds.
 const ASK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -92,6 +96,11 @@ impl Images {
             }
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
         };
+        // The one thing of an image's users that is written by us.
+        write(TUNNEL_SHELL, &sshd::tunnel_shell()?)?;
+        let shell = disk.join(TUNNEL_SHELL.trim_start_matches('/'));
+        fs::set_permissions(&shell, fs::Permissions::from_mode(0o755))
+            .context("cannot make a shell executable")?;
         write("/etc/hostname", instance.role.as_str())?;
         write("/etc/machine-id", &hosts::machine_id(&instance.id))?;
         let links: String = devices
