@@ -165,9 +165,12 @@ fn references(texts: &Texts) -> BTreeMap<String, String> {
             found.entry(path).or_insert_with(|| name.clone());
         }
     };
-    let files = texts
-        .iter()
-        .filter(|(name, _)| !name.starts_with("scripts/"));
+    let of_boot = |name: &str| {
+        ["units/", "files/"]
+            .iter()
+            .any(|part| name.starts_with(part))
+    };
+    let files = texts.iter().filter(|(name, _)| of_boot(name));
     for (name, text) in files {
         look(name, text, &mut scripts);
     }

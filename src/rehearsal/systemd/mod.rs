@@ -102,6 +102,10 @@ impl Images {
         fs::set_permissions(&shell, fs::Permissions::from_mode(0o755))
             .context("cannot make a shell executable")?;
         write("/etc/hostname", instance.role.as_str())?;
+        write(
+            "/etc/hosts",
+            &format!("127.0.0.1 localhost\n127.0.0.2 {}\n", instance.role),
+        )?;
         write("/etc/machine-id", &hosts::machine_id(&instance.id))?;
         let links: String = devices
             .iter()

@@ -5,7 +5,7 @@ set -eu
 root=$1
 
 # What boots is what nixos/evaluated/ holds, and systemd itself.
-rm -rf "$root"/etc/systemd/system/*
+rm -rf "$root"/etc/systemd/system/* "$root"/etc/init.d/* "$root"/etc/rc?.d/*
 for unit in ssh.service ssh.socket sshd-keygen.service sshd@.service rescue-ssh.target postgresql.service postgresql@.service \
     nftables.service sudo.service e2scrub_all.timer e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer \
     dpkg-db-backup.timer fstrim.timer logrotate.timer console-getty.service getty.target serial-getty@.service \
@@ -25,7 +25,7 @@ mkdir -p "$root/var/lib/postgresql" "$root/var/log/journal" "$root/nix/store"
 rm -rf "$root"/etc/sudoers "$root"/etc/sudoers.d "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/doc/* \
     "$root"/usr/share/locale/*
 
-# As nixos/common.nix: people sign in as admin, clients jump as tunnel, whose shell is among the evaluated scripts. `*` is no password, and no locked account either.
+# As in nixos/: people sign in as admin, clients jump as tunnel. `*` is no password, and no locked account either.
 chroot "$root" groupadd --force --system wheel
 chroot "$root" useradd --uid 1000 --gid users --create-home --shell /bin/bash --groups systemd-journal --password '*' admin
 chroot "$root" useradd --system --gid nogroup --home-dir /var/empty --shell /nix/store/tunnel-shell --password '*' tunnel
