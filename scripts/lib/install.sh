@@ -81,8 +81,10 @@ install_rehearsal_packages() {
         ssh:openssh-client sshd:openssh-server systemd-creds:systemd cc:gcc libc:libc6-dev
 }
 
-# The root file system of hosts that boot a systemd of their own; src/rehearsal/systemd/rootfs.rs names folder and packages.
+# The root file system of hosts that boot a systemd of their own; src/rehearsal/systemd/rootfs.rs names the folder.
 ROOTFS=.drawbridge/$(sed -n 's/^pub const FOLDER: &str = "\(.*\)";$/\1/p' src/rehearsal/systemd/rootfs.rs)
+# systemd 257, OpenSSH 10 and PostgreSQL 17 are near to what the images have.
+ROOTFS_PACKAGES=systemd,systemd-sysv,libnss-systemd,libpam-systemd,dbus,tzdata,openssh-server,postgresql-17,iproute2,nftables,sudo,e2fsprogs,util-linux,procps
 
 # install_rootfs: makes it once. Where that cannot be done it says why in one line, which is also in $no_rootfs, and fails.
 install_rootfs() {
@@ -92,13 +94,12 @@ install_rootfs() {
     command -v apt-get >/dev/null || cannot_make_rootfs 'mmdebstrap needs the packages of a Debian' || return
     (install_packages mmdebstrap:mmdebstrap systemd-nspawn:systemd-container) ||
         cannot_make_rootfs 'mmdebstrap or systemd-nspawn could not be installed' || return
-    local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg packages temporary log status=0
+    local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg temporary log status=0
     # Where this machine's own packages come from.
     # shellcheck disable=SC2016  # apt's own placeholder
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1)
     [ -n "$mirror" ] && [ -e "$keyring" ] ||
         cannot_make_rootfs "apt knows no Debian mirror here, or $keyring is missing" || return
-    packages=$(sed -n 's/^pub const PACKAGES: &str = "\(.*\)";$/\1/p' src/rehearsal/systemd/rootfs.rs)
     say "making $ROOTFS with mmdebstrap from $mirror, once; half a minute"
     mkdir -p .drawbridge
     rm -rf .drawbridge/rootfs-*
@@ -106,7 +107,7 @@ install_rootfs() {
     temporary=$ROOTFS.unfinished
     log=$(mktemp)
     mkdir -p "$temporary"
-    mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" --customize-hook="$PWD/src/rehearsal/systemd/rootfs.sh" \
+    mmdebstrap --quiet --mode=root --variant=minbase --include="$ROOTFS_PACKAGES" --customize-hook="$PWD/src/rehearsal/systemd/rootfs.sh" \
         trixie "$temporary/tree" "deb [signed-by=$keyring] $mirror trixie main" 2>"$log" || status=$?
     if [ "$status" != 0 ]; then
         rm -rf "$temporary"

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::hosts;
 use super::namespaces;
 use super::systemd::{self, Cgroups};
-use super::world::log_tail;
+use super::world::{log_tail, tail};
 use crate::bastion::exec::command_line;
 
 /// Where an instance's own folder appears inside of it.
@@ -26,9 +26,6 @@ const PATH: &str =
 pub const START_LIMIT: Duration = Duration::from_secs(10);
 /// Devices a machine has beside its console: those that hold nothing of the host's.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-
-/// How much of a unit's log an error shows.
-const LOG_LINES: &str = "15";
 
 /// A running machine. Dropping it switches it off, as a power cut would.
 pub struct Machine {
@@ -187,28 +184,24 @@ impl Machine {
         disk.join(path.trim_start_matches('/'))
     }
 
-    /// The end of a unit's log, for an error text; nothing if it has none.
-    pub fn log_tail(&self, unit: &str) -> Option<String> {
+    /// Log of a unit in this boot.
+    ///
+    /// # Errors
+    /// If it cannot be read, as when the unit was never started.
+    pub fn log(&self, unit: &str) -> Result<String> {
         match self.system {
             System::Script => {
                 let log = self.folder.join(format!("here/log/{unit}.log"));
-                log.exists().then(|| log_tail(&log))
+                fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))
             }
-            System::Systemd(_) => {
-                let journal = [
-                    "journalctl",
-                    "--no-pager",
-                    "--output=cat",
-                    "--lines",
-                    LOG_LINES,
-                    "--unit",
-                    unit,
-                ];
-                let output = self.command(&journal, START_LIMIT).output().ok()?;
-                let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-                (!text.is_empty()).then_some(text)
-            }
+            System::Systemd(_) => systemd::log(self, unit),
         }
+    }
+
+    /// The end of a unit's log, for an error text; nothing if it has none.
+    pub fn log_tail(&self, unit: &str) -> Option<String> {
+        let log = self.log(unit).ok().filter(|log| !log.is_empty())?;
+        Some(tail(&log))
     }
 
     /// Exit status of a unit that does one thing and ends, once it has ended in this boot; empty if it was killed.

@@ -278,8 +278,7 @@ impl Tunnel<'_> {
         let (database, _) = topology
             .instance_host(Role::Database)
             .context("the state holds no database")?;
-        let log = bastion.log(SSHD_UNIT);
-        let read = || fs::read_to_string(&log).context("cannot read sshd's log");
+        let read = || bastion.log(SSHD_UNIT);
         let before = (read()?.len(), forwarded(bastion)?);
         self.reaches(Role::Database, DATABASE_PORT, ASK_FOR_TLS)?;
         let log = read()?.split_off(before.0);

@@ -98,11 +98,15 @@ pub fn log_tail(path: &Path) -> String {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => return format!("({} cannot be read: {error})", path.display()),
     };
-    let lines: Vec<&str> = text.lines().collect();
-    let first = lines.len().saturating_sub(TAIL_LINES);
-    if lines.is_empty() {
+    if text.is_empty() {
         "(empty)".to_owned()
     } else {
-        lines[first..].join("\n")
+        tail(&text)
     }
+}
+
+/// The last lines of a text.
+pub fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }

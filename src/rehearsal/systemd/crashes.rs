@@ -134,17 +134,7 @@ fn session_killed(database: &Machine) -> Result<String> {
     let session = ask(database, &find).context("no session of the API")?;
     ask(database, &["kill", "-KILL", &session])?;
     until_ok(&|| {
-        let log = ask(
-            database,
-            &[
-                "journalctl",
-                "--no-pager",
-                "--output=cat",
-                "--lines=100",
-                "--unit",
-                POSTGRES_UNIT,
-            ],
-        )?;
+        let log = database.log(POSTGRES_UNIT)?;
         ensure!(
             log.contains(&format!("(PID {session}) was terminated by signal 9")),
             "Postgres does not say that process {session} was killed"

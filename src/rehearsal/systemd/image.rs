@@ -41,7 +41,7 @@ const PACKAGES: [(&str, &[&str]); 16] = [
     ),
     ("shadow", &["passwd", "login"]),
     ("sudo", &["sudo"]),
-    ("systemd", &["systemd"]),
+    ("systemd", &["systemd", "systemd-sysv"]),
     ("util-linux", &["util-linux", "mount", "login"]),
 ];
 /// Paths of nixpkgs' packages that are no programs, and Debian's; `LIB` is the folder of this processor's libraries.

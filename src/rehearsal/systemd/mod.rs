@@ -216,6 +216,29 @@ pub fn properties(
     Ok(found)
 }
 
+/// Log of a unit in this boot.
+///
+/// # Errors
+/// If the journal cannot be read.
+pub fn log(machine: &Machine, unit: &str) -> Result<String> {
+    let journal = [
+        "journalctl",
+        "--boot",
+        "--no-pager",
+        "--quiet",
+        "--output=cat",
+    ];
+    // What sshd does for somebody who has signed in is no longer the unit's, but their session's.
+    let of_sshd = ["--identifier=sshd", "--identifier=sshd-session"];
+    let of_unit = ["--unit", unit];
+    let whose = if unit == hosts::SSHD_UNIT {
+        of_sshd
+    } else {
+        of_unit
+    };
+    ask(machine, &[&journal[..], &whose].concat())
+}
+
 /// What a command prints on a host.
 ///
 /// # Errors

@@ -1,14 +1,12 @@
 //! The root file system that hosts with a systemd of their own boot from: a small Debian that scripts/lib/install.sh makes
-//! once. It reads the two constants here.
+//! once.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-/// Its folder below `.drawbridge/`. Another recipe (packages, rootfs.sh) gets another number, and is made anew.
-pub const FOLDER: &str = "rootfs-trixie-2";
-/// Debian packages: systemd 257, OpenSSH 10 and PostgreSQL 17 are near to what the images have.
-pub const PACKAGES: &str = "systemd,systemd-sysv,libnss-systemd,libpam-systemd,dbus,tzdata,openssh-server,postgresql-17,iproute2,nftables,sudo,e2fsprogs,util-linux,procps";
+/// Its folder below `.drawbridge/`. Another recipe (the packages there, or rootfs.sh) gets another number, and is made anew.
+pub const FOLDER: &str = "rootfs-trixie-1";
 
 /// The tree, if it is complete.
 ///
