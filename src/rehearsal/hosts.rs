@@ -238,7 +238,7 @@ fn database_unit(tools: &Tools) -> Result<String> {
     ))
 }
 
-fn postgres_config() -> Result<String> {
+pub(super) fn postgres_config() -> Result<String> {
     let settings: Map<String, Value> =
         serde_json::from_str(POSTGRES_SETTINGS).context("nixos/settings/postgresql.json")?;
     let mut text = String::new();

@@ -322,6 +322,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let units = folder.path().join("evaluated/backend/units");
         fs::create_dir_all(&units).unwrap();
+        fs::write(folder.path().join("evaluated/backend/wants"), "").unwrap();
         fs::write(
             units.join("odd.service"),
             "[Service]\nExecStart=/nix/store/odd/bin/odd\n",

@@ -23,6 +23,8 @@ use super::topology::Instance;
 use crate::appliance::{LOGIN_USER, Role};
 use image::Image;
 
+#[cfg(test)]
+mod agreement;
 mod cgroups;
 mod container;
 mod crashes;

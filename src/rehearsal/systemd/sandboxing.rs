@@ -34,6 +34,35 @@ fn api(machine: &Machine) -> Result<String> {
     Ok(pid)
 }
 
+/// The numbers of the API's user and group, which are its own for this run alone.
+fn user(machine: &Machine, pid: &str) -> Result<(String, String)> {
+    let id = |kind: &str| {
+        let format = format!("--format=%{kind}");
+        ask(machine, &["stat", &format, &format!("/proc/{pid}")])
+    };
+    Ok((id("u")?, id("g")?))
+}
+
+/// A command in the API's view of the file systems, as the API's user.
+fn inside(machine: &Machine, command: &[&str]) -> Result<String> {
+    let pid = api(machine)?;
+    let (user, group) = user(machine, &pid)?;
+    let enter = [
+        "nsenter",
+        "--target",
+        &pid,
+        "--mount",
+        "--",
+        "setpriv",
+        "--reuid",
+        &user,
+        "--regid",
+        &group,
+        "--clear-groups",
+    ];
+    ask(machine, &[&enter[..], command].concat())
+}
+
 /// A script in the API's view of the file systems, as root: whom they do not stop, they stop nobody.
 fn as_root_inside(machine: &Machine, script: &str) -> Result<String> {
     let pid = api(machine)?;
@@ -62,7 +91,21 @@ fn cannot_write(machine: &Machine) -> Result<String> {
         "in its view of the files root writes to {}",
         written.replace('\n', ", ")
     );
-    Ok(format!("{all} places tried, as root too"))
+    // Its `/run` is not read-only, but root's.
+    let written = inside(
+        machine,
+        &[
+            "sh",
+            "-c",
+            &script.replace(PLACES, &format!("{PLACES} /run")),
+        ],
+    )?;
+    ensure!(
+        written.is_empty(),
+        "it writes to {}",
+        written.replace('\n', ", ")
+    );
+    Ok(format!("{all} places tried as its user and as root"))
 }
 
 fn own_tmp(machine: &Machine) -> Result<String> {
@@ -76,37 +119,7 @@ fn own_tmp(machine: &Machine) -> Result<String> {
 }
 
 fn sees_nobody(machine: &Machine) -> Result<String> {
-    let pid = api(machine)?;
-    let (user, group) = ("--reuid", "--regid");
-    let id = |kind: &str| {
-        ask(
-            machine,
-            &[
-                "stat",
-                &format!("--format=%{kind}"),
-                &format!("/proc/{pid}"),
-            ],
-        )
-    };
-    let (uid, gid) = (id("u")?, id("g")?);
-    let listed = ask(
-        machine,
-        &[
-            "nsenter",
-            "--target",
-            &pid,
-            "--mount",
-            "--",
-            "setpriv",
-            user,
-            &uid,
-            group,
-            &gid,
-            "--clear-groups",
-            "ls",
-            "/proc",
-        ],
-    )?;
+    let listed = inside(machine, &["ls", "/proc"])?;
     let processes: Vec<&str> = listed
         .lines()
         .filter(|name| name.chars().all(|c| c.is_ascii_digit()))
