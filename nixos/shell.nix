@@ -4,7 +4,6 @@
   awscli2,
   cargo,
   clippy,
-  coldsnap,
   curl,
   e2fsprogs,
   haproxy,
@@ -27,7 +26,6 @@ mkShell {
     awscli2
     cargo
     clippy
-    coldsnap
     curl
     e2fsprogs
     haproxy

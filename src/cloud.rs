@@ -1,9 +1,11 @@
 //! What AWS knows: whose account it is (STS), the hosts' published parameters (SSM), the window's deadline (Scheduler),
-//! and gateway, address and route as they are now (EC2).
+//! gateway, address and route as they are now and the images (EC2), and the blocks of a snapshot (EBS).
 //!
 //! EC2 is asked through the `aws` command, because `aws-sdk-ec2` alone takes 8 GB and ten minutes to compile.
 
+pub mod ebs;
 mod ec2;
+pub mod images;
 pub mod inventory;
 mod schedule;
 mod trouble;
@@ -25,6 +27,22 @@ use crate::terraform::executable;
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
 /// Everything about one request, credentials included.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Whether a text is a region's code, e.g. `ap-south-1`, as terraform/variables.tf checks it.
+#[must_use]
+pub fn is_region(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    match parts.split_last() {
+        Some((number, words)) => {
+            words.len() >= 2
+                && words.iter().all(is_word)
+                && number.len() == 1
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        }
+        None => false,
+    }
+}
 
 /// Why AWS could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +161,27 @@ impl Cloud {
             sts: aws_sdk_sts::Client::new(&config),
             aws,
         }
+    }
+
+    /// Whose credentials these are.
+    ///
+    /// # Errors
+    /// When STS cannot be asked.
+    pub async fn account(&self) -> Result<String, CloudError> {
+        let what = "find out whose credentials these are";
+        let asked = self.sts.get_caller_identity().send().await;
+        let identity = asked.map_err(|error| CloudError::Request {
+            what,
+            region: self.region.clone(),
+            trouble: Trouble::of_sdk(&error),
+        })?;
+        Ok(identity.account.unwrap_or_default())
+    }
+
+    /// Where.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.region
     }
 
     /// Sees that the credentials are for `account`, before anything else that AWS says is believed.

@@ -2,8 +2,8 @@
 //!
 //! [`appliance`] and [`flows`] are what hosts and operator agree on. The feature `host` holds what runs on the
 //! instances, first of all [`host`] (first boot) and [`api`]; the feature `operator` what runs on the operator's
-//! machine: [`nat`] (the window), [`audit`] (what is left over), [`cost`], [`bastion`] (the way in), [`rehearsal`] (all
-//! of it on one machine). ARCHITECTURE.md says why it is so, and has the map.
+//! machine: [`nat`] (the window), [`image`] (what the hosts start from), [`audit`] (what is left over), [`cost`],
+//! [`bastion`] (the way in), [`rehearsal`] (all of it on one machine). ARCHITECTURE.md says why it is so, and has the map.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod appliance;
@@ -38,6 +38,8 @@ pub mod cost;
 pub mod dev;
 #[cfg(feature = "operator")]
 pub mod exit;
+#[cfg(feature = "operator")]
+pub mod image;
 #[cfg(feature = "operator")]
 pub mod interrupt;
 #[cfg(feature = "operator")]

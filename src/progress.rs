@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// Width of a bar, in characters: it fits beside its words into 80.
+const BAR: u64 = 24;
+
 /// Where progress goes. Cheap to clone; clones share one spinner.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -71,6 +74,24 @@ impl Progress {
             bar.reset_elapsed();
         }
         self.line(text);
+    }
+
+    /// A passing line about something of which `done` of `total` bytes are behind: a bar on a terminal, elsewhere one
+    /// line for each tenth.
+    pub fn portion(&self, text: &str, done: u64, total: u64) {
+        let percent = (done * 100).checked_div(total).unwrap_or(100).min(100);
+        match self.shown.as_ref() {
+            Shown::Nothing => {}
+            Shown::Plain(_) => self.line(&format!("{text}: {} %", percent / 10 * 10)),
+            Shown::Spinner(_) => {
+                let full = usize::try_from(percent * BAR / 100).unwrap_or_default();
+                let rest = BAR as usize - full;
+                let bar = "█".repeat(full) + &"░".repeat(rest);
+                let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+                let (done, total) = (mib(done), mib(total));
+                self.line(&format!("{text} {bar} {percent} %, {done} of {total} MiB"));
+            }
+        }
     }
 
     /// A line that stays.

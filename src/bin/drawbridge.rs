@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use drawbridge::command::access::{ExecArgs, SshConfigArgs};
 use drawbridge::command::audit::AuditArgs;
 use drawbridge::command::cost::CostArgs;
+use drawbridge::command::image::ImageCommand;
 use drawbridge::command::nat::NatCommand;
 use drawbridge::command::report_error;
 use drawbridge::dev::{self, DevArgs};
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     #[command(subcommand)]
     Nat(NatCommand),
+    #[command(subcommand)]
+    Image(ImageCommand),
     Audit(AuditArgs),
     Cost(CostArgs),
     Exec(ExecArgs),
@@ -67,6 +70,7 @@ async fn run(command: Command) -> u8 {
     };
     let ended = match command {
         Command::Nat(command) => command.run(&progress, &interrupt).await,
+        Command::Image(command) => command.run(&progress, &interrupt).await,
         Command::Audit(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::Cost(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::SshConfig(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),

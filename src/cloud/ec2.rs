@@ -227,7 +227,11 @@ impl Cloud {
         }
     }
 
-    async fn ec2(&self, what: &'static str, arguments: &[&str]) -> Result<String, CloudError> {
+    pub(super) async fn ec2(
+        &self,
+        what: &'static str,
+        arguments: &[&str],
+    ) -> Result<String, CloudError> {
         self.ask(what, &[&["ec2"], arguments].concat()).await
     }
 

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{DeploymentArgs, json, print};
 use crate::audit::{Given, Scope, audit};
+use crate::cloud::is_region;
 use crate::exit::{self, Exit};
 use crate::interrupt::Interrupt;
 use crate::progress::{Progress, escape};
@@ -95,16 +96,8 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 fn region(text: &str) -> Result<String, String> {
-    let parts: Vec<_> = text.split('-').collect();
-    let is_right = parts.len() >= 3
-        && parts
-            .last()
-            .is_some_and(|last| last.len() == 1 && last.bytes().all(|byte| byte.is_ascii_digit()))
-        && parts[..parts.len() - 1]
-            .iter()
-            .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase()));
     let wrong = "a region is a code like ap-south-1";
-    is_right
+    is_region(text)
         .then(|| text.to_owned())
         .ok_or_else(|| wrong.to_owned())
 }

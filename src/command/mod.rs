@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audit;
 pub mod cost;
+pub mod image;
 pub mod nat;
 
 use std::io::Write as _;

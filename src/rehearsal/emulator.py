@@ -189,23 +189,151 @@ def deleted_nat_gateways_let_go() -> None:
 
 
 def images_keep_what_was_registered() -> None:
-    """Reports an image's architecture and tags as they were registered; moto forgets both.
+    """Makes an image of the snapshot it is registered from, with all that it is registered with; moto forgets that.
 
-    The architecture decides which instance types fit, and terraform compares the two.
+    The architecture decides which instance types fit, and terraform compares the two. As on AWS a name is
+    given once, the snapshot has to be there and complete, and cannot be deleted while an image needs it.
     """
+    from moto.ec2.exceptions import EC2ClientError, InvalidSnapshotIdError
+    from moto.ec2.models.amis import Ami
     from moto.ec2.responses.amis import AmisResponse
+
+    invented = Ami.block_device_mappings
+    Ami.block_device_mappings = property(lambda self: getattr(self, "mappings", None) or invented.fget(self))
 
     @wraps(AmisResponse, "register_image")
     def _(register: Callable[..., Any], self: Any) -> Any:
-        known = set(self.ec2_backend.amis)
+        backend = self.ec2_backend
+        name = self._get_param("Name")
+        if any(image.name == name and image.owner_id == backend.account_id for image in backend.amis.values()):
+            raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use")
+        mappings = self._get_param("BlockDeviceMappings", [])
+        sources = [mapping["Ebs"]["SnapshotId"] for mapping in mappings if mapping.get("Ebs", {}).get("SnapshotId")]
+        for source in sources:
+            if source not in backend.snapshots:
+                raise InvalidSnapshotIdError()
+            if backend.snapshots[source].status != "completed":
+                raise EC2ClientError("IncorrectState", f"The snapshot {source} is not completed")
+        known = set(backend.amis)
         answer = register(self)
-        for image_id in set(self.ec2_backend.amis) - known:
-            image = self.ec2_backend.amis[image_id]
+        for image_id in set(backend.amis) - known:
+            image = backend.amis[image_id]
             image.architecture = self._get_param("Architecture")
             image.virtualization_type = self._get_param("VirtualizationType")
             image.boot_mode = self._get_param("BootMode")
+            image.ena_support = self._get_bool_param("EnaSupport", False)
+            image.imds_support = self._get_param("ImdsSupport")
+            image.root_device_name = self._get_param("RootDeviceName") or image.root_device_name
             image.add_tags(self._parse_tag_specification().get("image", {}))
+            if sources:
+                # The one that moto makes for an image out of nothing.
+                del backend.snapshots[image.ebs_snapshot.id]
+                image.root_device_type = "ebs"
+                image.mappings = mappings
+                image.ebs_snapshot = backend.snapshots[sources[0]]
+                image.ebs_snapshot.from_ami = image_id
         return answer
+
+
+def snapshots_are_written_as_on_ebs() -> None:
+    """Lets a snapshot be written block by block as EBS does: in 512 KiB, once, and checked against its checksums.
+
+    moto has blocks of 512 bytes, believes every checksum and count, makes a second snapshot for the same
+    client token, and never lets one be pending. Here one is pending until it is complete, and EC2 shows
+    that a look later than EBS has said so.
+    https://docs.aws.amazon.com/ebs/latest/APIReference/API_Operations.html
+    """
+    import hashlib
+
+    from moto.ebs.models import EBSBackend
+    from moto.ebs.responses import EBSResponse
+    from moto.ec2.models.elastic_block_store import EBSBackend as VolumeBackend
+
+    block_size = 512 * 1024
+    # What was asked for and what came of it, by client token.
+    started: dict[str, tuple[str, str]] = {}
+
+    def refused(code: str, message: str, status: int = 400) -> tuple[int, dict[str, str], str]:
+        return status, {"x-amzn-ErrorType": code}, json.dumps({"__type": code, "Message": message})
+
+    def checksum(data: bytes) -> str:
+        return base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+    def pending(self: Any, snapshot_id: str) -> Any:
+        """The snapshot as it can be written, or the error that EBS answers with."""
+        snapshot = self.ebs_backend.snapshots.get(snapshot_id)
+        if snapshot is None or snapshot_id not in self.ebs_backend.ec2_backend.snapshots:
+            return None, refused("ResourceNotFoundException", f"The snapshot '{snapshot_id}' does not exist.", 404)
+        if snapshot.status != "pending":
+            return None, refused("ValidationException", f"The snapshot '{snapshot_id}' is not pending.")
+        return snapshot, None
+
+    @wraps(EBSResponse, "start_snapshot")
+    def _(start: Callable[..., Any], self: Any) -> Any:
+        asked = json.loads(self.body)
+        token = asked.get("ClientToken")
+        if token in started:
+            before, answer = started[token]
+            same = before == json.dumps(asked, sort_keys=True)
+            return answer if same else refused("ConflictException", "the client token was used for something else", 503)
+        made = json.loads(start(self))
+        snapshot = self.ebs_backend.snapshots[made["SnapshotId"]]
+        snapshot.block_size = made["BlockSize"] = block_size
+        # moto keeps the tags for EC2 only.
+        snapshot.tags = made["Tags"] = asked.get("Tags", [])
+        volumes = self.ebs_backend.ec2_backend
+        volumes.delete_volume(volumes.snapshots[made["SnapshotId"]].volume_id)
+        volumes.snapshots[made["SnapshotId"]].status = "pending"
+        started[token] = (json.dumps(asked, sort_keys=True), json.dumps(made))
+        return json.dumps(made)
+
+    @wraps(EBSResponse, "put_snapshot_block")
+    def _(put: Callable[..., Any], self: Any) -> Any:
+        path = self.parsed_url.path.split("/")
+        snapshot, error = pending(self, path[-3])
+        if error:
+            return error
+        headers = {key.lower(): value for key, value in self.headers.items()}
+        if len(self.body) != block_size or int(headers["x-amz-data-length"]) != block_size:
+            return refused("ValidationException", f"a block has {block_size} bytes")
+        if headers["x-amz-checksum"] != checksum(self.body):
+            return refused("ValidationException", "the checksum is not the block's")
+        if not 0 <= int(path[-1]) < snapshot.volume_size * 2048:
+            return refused("ValidationException", f"block {path[-1]} is not on the volume")
+        return put(self)
+
+    @wraps(EBSResponse, "complete_snapshot")
+    def _(complete: Callable[..., Any], self: Any) -> Any:
+        snapshot_id = self.parsed_url.path.split("/")[-1]
+        snapshot, error = pending(self, snapshot_id)
+        if error:
+            return error
+        headers = {key.lower(): value for key, value in self.headers.items()}
+        if int(headers["x-amz-changedblockscount"]) != len(snapshot.blocks):
+            return refused("ValidationException", f"{len(snapshot.blocks)} blocks have been written")
+        in_order = sorted(snapshot.blocks.items(), key=lambda block: int(block[0]))
+        linear = checksum(b"".join(base64.b64decode(block.checksum) for _, block in in_order))
+        if headers.get("x-amz-checksum", linear) != linear:
+            return refused("ValidationException", "the checksum is not that of the blocks' checksums")
+        complete(self)
+        self.ebs_backend.ec2_backend.snapshots[snapshot_id].looks_left = 1
+        return 202, {"status": 202}, json.dumps({"Status": "pending"})
+
+    @wraps(VolumeBackend, "describe_snapshots")
+    def _(describe: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+        for snapshot in self.snapshots.values():
+            left = getattr(snapshot, "looks_left", None)
+            if left == 0:
+                snapshot.status = "completed"
+            if left is not None:
+                snapshot.looks_left = left - 1
+        return describe(self, *args, **kwargs)
+
+    @wraps(EBSBackend, "list_snapshot_blocks")
+    def _(list_blocks: Callable[..., Any], self: Any, snapshot_id: str) -> Any:
+        snapshot = list_blocks(self, snapshot_id)
+        snapshot.blocks = dict(sorted(snapshot.blocks.items(), key=lambda block: int(block[0])))
+        return snapshot
 
 
 def any_certificate_will_do() -> None:
@@ -255,6 +383,7 @@ def main() -> None:
     rules_keep_their_description()
     deleted_nat_gateways_let_go()
     images_keep_what_was_registered()
+    snapshots_are_written_as_on_ebs()
     any_certificate_will_do()
     user_data_can_change()
     signatures_are_not_checked()

@@ -120,6 +120,11 @@ impl Emulator {
         assert!(answer.contains(" 200 "), "{answer}");
     }
 
+    /// A Python that has boto3.
+    pub fn python(&self) -> &std::path::Path {
+        &self.python
+    }
+
     /// Where it listens on 127.0.0.1, or the proxy before it.
     pub fn port(&self) -> u16 {
         self.port

@@ -265,7 +265,11 @@ impl Request {
         let path = path.split('?').next().unwrap_or_default();
         let name = target
             .or_else(|| self.query_action())
-            .or_else(|| (service == "scheduler").then(|| scheduler_action(method, path))?);
+            .or_else(|| match service {
+                "scheduler" => scheduler_action(method, path),
+                "ebs" => ebs_action(method, path),
+                _ => None,
+            });
         match name {
             Some(name) => format!("{service}:{name}"),
             None => format!("{service}:{method} {path}"),
@@ -330,6 +334,19 @@ fn scheduler_action<'a>(method: &str, path: &str) -> Option<&'a str> {
         ("DELETE", true) => "DeleteSchedule",
         ("GET", false) if path == "/schedules" => "ListSchedules",
         ("GET", false) if path.starts_with("/tags/") => "ListTagsForResource",
+        _ => return None,
+    })
+}
+
+/// <https://docs.aws.amazon.com/ebs/latest/APIReference/API_Operations.html>
+fn ebs_action<'a>(method: &str, path: &str) -> Option<&'a str> {
+    let parts: Vec<_> = path.split('/').skip(1).collect();
+    Some(match (method, parts.as_slice()) {
+        ("POST", ["snapshots"]) => "StartSnapshot",
+        ("PUT", ["snapshots", _, "blocks", _]) => "PutSnapshotBlock",
+        ("POST", ["snapshots", "completion", _]) => "CompleteSnapshot",
+        ("GET", ["snapshots", _, "blocks", _]) => "GetSnapshotBlock",
+        ("GET", ["snapshots", _, "blocks"]) => "ListSnapshotBlocks",
         _ => return None,
     })
 }
