@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
+use aws_config::retry::{ErrorKind, RetryConfig};
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_ebs::Client;
@@ -205,9 +205,16 @@ impl Ebs {
 /// Whether the same request may be answered otherwise soon.
 fn may_pass<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     match error {
-        SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
+        SdkError::TimeoutError(_) => true,
+        // One that was cut off; but no page that says who may not come in.
+        SdkError::ResponseError(response) => !response.raw().status().is_client_error(),
         // Not without credentials, which are looked for on the way.
-        SdkError::DispatchFailure(failure) => failure.is_timeout() || failure.is_io(),
+        SdkError::DispatchFailure(failure) => {
+            failure.is_timeout()
+                || failure.is_io()
+                // Closed in the middle.
+                || failure.as_other() == Some(ErrorKind::TransientError)
+        }
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or_default();
             service.raw().status().is_server_error()

@@ -207,7 +207,7 @@ impl BuildArgs {
 impl PublishArgs {
     async fn run(self, progress: &Progress, interrupt: &Interrupt) -> Result<(), ImageError> {
         let (directory, terraform) = place(&self.deployment, progress, interrupt)?;
-        let target = Target::find(self.region, terraform.as_ref(), progress).await?;
+        let target = Target::find(self.region, terraform.as_ref()).await?;
         let given: BTreeMap<_, _> = self.image.into_iter().collect();
         let mut folders = Vec::new();
         for role in wanted(&self.role, given.keys().copied().collect()) {
@@ -239,7 +239,7 @@ impl PruneArgs {
     async fn run(self, progress: &Progress, interrupt: &Interrupt) -> Result<(), ImageError> {
         let (directory, terraform) = place(&self.deployment, progress, interrupt)?;
         let listed = Variables::read(&directory)?;
-        let target = Target::find(self.region, terraform.as_ref(), progress).await?;
+        let target = Target::find(self.region, terraform.as_ref()).await?;
         let rules = Rules {
             keep: usize::from(self.keep),
             unfinished_after: self.unfinished_after,

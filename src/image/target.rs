@@ -3,7 +3,6 @@
 use std::env;
 
 use crate::cloud::{Cloud, CloudError, is_region};
-use crate::progress::Progress;
 use crate::terraform::{Deployment, Terraform, TerraformError};
 
 /// Where images go.
@@ -48,6 +47,9 @@ pub enum BadTarget {
     /// Whose account it is could not be found out, or it is another one.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// There is a state, or it is not known whether there is one, and it cannot be read.
+    #[error(transparent)]
+    State(#[from] TerraformError),
 }
 
 impl BadTarget {
@@ -56,6 +58,7 @@ impl BadTarget {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Cloud(error) => error.is_about_access(),
+            Self::State(_) => false,
             _ => true,
         }
     }
@@ -72,10 +75,9 @@ impl Target {
     pub async fn find(
         region: Option<String>,
         terraform: Option<&Terraform>,
-        progress: &Progress,
     ) -> Result<Self, BadTarget> {
         let deployment = match terraform {
-            Some(terraform) => deployment(terraform, progress).await,
+            Some(terraform) => deployment(terraform).await?,
             None => None,
         };
         let region = choose(region, |name| env::var(name).ok(), deployment.as_ref())?;
@@ -91,17 +93,12 @@ impl Target {
     }
 }
 
-/// Publishing comes before the first apply, and where nobody has the state: then there is nothing to compare with.
-async fn deployment(terraform: &Terraform, progress: &Progress) -> Option<Deployment> {
+/// Publishing comes before the first apply: then there is nothing to compare with.
+async fn deployment(terraform: &Terraform) -> Result<Option<Deployment>, TerraformError> {
     match terraform.deployment().await {
-        Ok(deployment) => Some(deployment),
-        Err(TerraformError::NotApplied { .. }) => None,
-        Err(error) => {
-            progress.say(&format!(
-                "account and region are not compared with the deployment's, which cannot be read: {error}"
-            ));
-            None
-        }
+        Ok(deployment) => Ok(Some(deployment)),
+        Err(TerraformError::NotApplied { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
