@@ -9,6 +9,7 @@ use drawbridge::command::cost::CostArgs;
 use drawbridge::command::image::ImageCommand;
 use drawbridge::command::nat::NatCommand;
 use drawbridge::command::report_error;
+use drawbridge::command::rotate::RotateArgs;
 use drawbridge::dev::{self, DevArgs};
 use drawbridge::exit::{self, Exit};
 use drawbridge::interrupt::Interrupt;
@@ -34,6 +35,7 @@ enum Command {
     Cost(CostArgs),
     Exec(ExecArgs),
     SshConfig(SshConfigArgs),
+    RotatePassword(RotateArgs),
     #[cfg(target_os = "linux")]
     Rehearse(RehearseArgs),
     Dev(DevArgs),
@@ -74,6 +76,9 @@ async fn run(command: Command) -> u8 {
         Command::Audit(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::Cost(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::SshConfig(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
+        Command::RotatePassword(args) => {
+            args.run(&progress, &interrupt).await.map(|exit| exit as u8)
+        }
         Command::Exec(args) => args.run(&progress, &interrupt).await,
         #[cfg(target_os = "linux")]
         Command::Rehearse(args) => rehearsal::run(args).await,

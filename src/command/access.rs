@@ -56,7 +56,7 @@ pub struct SshConfigArgs {
     output: Option<PathBuf>,
 }
 
-async fn access(
+pub(super) async fn access(
     deployment: &DeploymentArgs,
     args: &AccessArgs,
     progress: &Progress,

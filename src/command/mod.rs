@@ -5,6 +5,7 @@ pub mod audit;
 pub mod cost;
 pub mod image;
 pub mod nat;
+pub mod rotate;
 
 use std::io::Write as _;
 use std::path::PathBuf;

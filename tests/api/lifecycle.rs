@@ -1,8 +1,17 @@
-use std::{process::Stdio, thread, time::Duration};
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+    thread,
+    time::Duration,
+};
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::support::{
+    load::{Load, pass_listener},
     postgres,
     server::{TestServer, host, wait_for},
 };
@@ -62,6 +71,70 @@ async fn ready_says_no_as_soon_as_sigterm_arrives_while_requests_are_still_serve
 }
 
 #[tokio::test]
+async fn with_a_passed_listener_one_process_follows_another_and_no_request_fails() {
+    let database = postgres::shared().database().await;
+    let (_folder, config) = super::configuration::file(&database.config());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let program = env!("CARGO_BIN_EXE_drawbridge-host");
+    let start = || {
+        let mut serve = pass_listener(&[program, "serve"], &listener);
+        // Not there: whoever binds by himself fails the test.
+        serve.env("DRAWBRIDGE_HTTP__LISTEN", "192.0.2.1:80");
+        serve.env("DRAWBRIDGE_CONFIG", &config);
+        serve.stderr(Stdio::null()).spawn().unwrap()
+    };
+    let is_ready = || {
+        let head = b"GET /ready HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(head).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.starts_with("HTTP/1.1 200")
+    };
+    let mut process = start();
+    wait_for("the first process", || is_ready().then_some(()));
+    let load = Load::start(address, "/health");
+    for _ in 0..3 {
+        let before = load.answered();
+        wait_for("requests", || (load.answered() > before + 50).then_some(()));
+        kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(process.wait().unwrap().success());
+        // Nobody serves now. Who connects is not refused, and waits for the next process.
+        let mut early = std::net::TcpStream::connect(address).unwrap();
+        let head = b"GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        early.write_all(head).unwrap();
+        process = start();
+        let mut answer = String::new();
+        early.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let tally = load.stop();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(tally.failures, [""; 0], "{} answered", tally.answered);
+}
+
+#[tokio::test]
+async fn what_is_passed_and_is_no_listener_is_refused() {
+    let (_folder, config) = super::configuration::file("");
+    let file = std::fs::File::open(&config).unwrap();
+    let script = "exec 3<&0; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve";
+    let output = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_drawbridge-host")])
+        .env("DRAWBRIDGE_CONFIG", &config)
+        .stdin(file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.contains("LISTEN_FDS") && text.contains("stream socket"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn a_request_that_does_not_finish_is_cut_after_the_grace() {
     let database = postgres::shared().database().await;
     let mut server = TestServer::start(&format!(
@@ -69,7 +142,6 @@ async fn a_request_that_does_not_finish_is_cut_after_the_grace() {
         database.config()
     ));
     let _half = {
-        use std::io::Write;
         let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
         stream.write_all(b"GET /items HTTP/1.1\r\nHost:").unwrap();
         stream

@@ -1,6 +1,7 @@
 //! The way in, against real sshds: one plays the bastion, one the private host behind it.
 
 mod openssh;
+mod rotate;
 mod rules;
 mod session;
 mod sshd;

@@ -36,10 +36,16 @@ struct Sshd {
 
 impl Hosts {
     pub fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// With further lines for both sshds' configuration, made by someone who may put files into the folder.
+    pub fn start_with(more: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         generate_key(&folder.path().join("user"));
-        let bastion = Sshd::start(folder.path(), "bastion");
-        let backend = Sshd::start(folder.path(), "backend");
+        let more = more(folder.path());
+        let bastion = Sshd::start(folder.path(), "bastion", &more);
+        let backend = Sshd::start(folder.path(), "backend", &more);
         Self {
             folder,
             bastion,
@@ -75,6 +81,17 @@ impl Hosts {
         }
     }
 
+    /// As [`Self::access`], where the backend is the database too.
+    pub fn access_to_all(&self) -> Access {
+        let mut access = self.access();
+        let key = &self.backend.host_key;
+        let pinned = access
+            .pins
+            .insert_published(Role::Database, "database's", key);
+        pinned.unwrap();
+        access
+    }
+
     /// A host key that belongs to nobody.
     pub fn other_key(&self) -> String {
         let path = self.folder.path().join("other");
@@ -96,14 +113,15 @@ impl Hosts {
 }
 
 impl Sshd {
-    fn start(folder: &Path, name: &str) -> Self {
+    fn start(folder: &Path, name: &str, more: &str) -> Self {
         let key = folder.join(format!("{name}_host_key"));
         generate_key(&key);
         let port = free_port();
         let config = folder.join(format!("{name}_config"));
         let text = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
-             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n{}",
+             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
+             {}{more}",
             key.display(),
             folder.join("user.pub").display(),
             limits()

@@ -2,5 +2,6 @@
 
 mod imds;
 mod metadata;
+mod rotation;
 mod scenarios;
 mod world;

@@ -25,7 +25,7 @@ fn a_backend_boots_reboots_and_survives_a_kill_at_every_step() {
 }
 
 /// User and password as published.
-fn login(world: &World) -> (String, String) {
+pub fn login(world: &World) -> (String, String) {
     let text = world.parameter(&parameter::database_login(NAME));
     let login: serde_json::Value = serde_json::from_str(&text).unwrap();
     let part = |name: &str| login[name].as_str().unwrap().to_owned();

@@ -27,7 +27,13 @@ case "$1 $2" in
             -c hba_file=/var/lib/drawbridge/postgresql/pg_hba.conf -c ident_file=/var/lib/drawbridge/postgresql/pg_ident.conf" >/dev/null 9>&-
     fi ;;
 "stop postgresql.target") [ ! -d $data ] || as $bin/pg_ctl -D $data -m immediate stop >/dev/null 2>&1 || true ;;
-"start drawbridge-api.service" | "restart drawbridge-api.service")
+"restart drawbridge-api.service" | "start drawbridge-api.service") if [ -d /run/api-requests ]; then
+    # A test plays systemd for a real API; see rotation.rs.
+    echo "$1" > /run/api-requests/$$
+    until [ -e /run/api-requests/$$.done ]; do sleep 0.02; done
+    read -r status < /run/api-requests/$$.done
+    exit "$status"
+    fi
     [ -s /var/lib/drawbridge/api/database-password.cred ]; : > /run/api ;;
 *) echo "unknown: $*" >&2; exit 1 ;;
 esac

@@ -22,7 +22,7 @@ pub const DATABASE_ADDRESS: &str = "10.20.3.10";
 pub const VOLUME: &str = "vol-0123456789abcdef0";
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0hQUfnGVXl+vU0Rr2Yl1mY5sVmJ2bJ2wF4l0dXo9aB ada";
-const WORLD: &str = "DRAWBRIDGE_TEST_WORLD";
+pub const WORLD: &str = "DRAWBRIDGE_TEST_WORLD";
 
 /// Runs the ignored test `name` of this program in a private world, and removes what a world cannot remove itself.
 pub fn inside(name: &str) {
@@ -266,7 +266,12 @@ impl World {
     /// A new backend instance beside the database, which keeps running.
     pub fn fresh_backend(&self, id: &str) {
         sh("rm -rf /var/lib/drawbridge /var/lib/systemd/* /etc/ssh/*; : > /dev/console");
-        self.imds.instance(
+        Self::describe_backend(&self.imds, id);
+    }
+
+    /// What the metadata service says to a backend.
+    pub fn describe_backend(imds: &Imds, id: &str) {
+        imds.instance(
             id,
             "10.20.2.10",
             &format!(
@@ -277,17 +282,22 @@ impl World {
     }
 
     pub fn start(&self, arguments: &[&str]) -> Child {
+        let arguments: Vec<&str> = ["bootstrap"].iter().chain(arguments).copied().collect();
+        let program = env!("CARGO_BIN_EXE_drawbridge-host");
+        self.spawn(Command::new(program).args(arguments), &self.imds)
+    }
+
+    /// Starts a program as on a host: its tools, its metadata service, its cloud; its output goes to the log.
+    pub fn spawn(&self, command: &mut Command, imds: &Imds) -> Child {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.log())
             .unwrap();
         let path = std::env::var("PATH").unwrap();
-        Command::new(env!("CARGO_BIN_EXE_drawbridge-host"))
-            .arg("bootstrap")
-            .args(arguments)
+        command
             .env("PATH", format!("{}/bin:{path}", self.dir.display()))
-            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", self.imds.url())
+            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
             .env("AWS_ENDPOINT_URL", "http://127.0.0.1:5000")
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")

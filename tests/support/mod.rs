@@ -1,6 +1,7 @@
 //! What several tests need: a Postgres, a server, the AWS emulator, and a terraform that talks to it.
 
 mod emulator;
+pub mod load;
 mod ports;
 pub mod postgres;
 mod proxy;

@@ -98,7 +98,9 @@ impl Half<'_> {
     /// The socket stays open meanwhile, so connections wait instead of being refused.
     async fn restart(&self) -> Result<(), String> {
         api::restart().await.map_err(|error| chain(&error))?;
-        ready::wait_for(&self.ready_url, READY_LIMIT)
+        // The time to go back in is kept.
+        let limit = READY_LIMIT.min(left(self.deadline) / 3);
+        ready::wait_for(&self.ready_url, limit)
             .await
             .map_err(|error| error.to_string())
     }
