@@ -1,6 +1,6 @@
 //! `drawbridge-host serve` and `migrate`: the server's life from the first bind to the last answer.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use listenfd::ListenFd;
 use poem::{
@@ -26,6 +26,10 @@ use crate::{
 /// accepted sends its request a moment later, and one that keeps connections learns from its next answer to make a new
 /// one. Without it both would find their connection reset.
 const LINGER: Duration = Duration::from_millis(300);
+
+/// With a passed listener: how long connections wait for the schema to be looked at before they are answered 503. Below
+/// the 5 s of a load balancer's health check.
+const HOLD: Duration = Duration::from_secs(3);
 
 /// Why the server did not start, or ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -71,11 +75,14 @@ pub enum ServeError {
 /// [`ServeError`].
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let address = config.http.listen;
-    let listener = match passed_listener().map_err(ServeError::Passed)? {
-        Some(listener) => listener,
-        None => TcpListener::bind(address)
-            .await
-            .map_err(|source| ServeError::Listen { address, source })?,
+    let (listener, door) = match passed_listener().map_err(ServeError::Passed)? {
+        Some(listener) => (listener, Door::Held),
+        None => {
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|source| ServeError::Listen { address, source })?;
+            (listener, Door::Open)
+        }
     };
     let system = |doing| move |source| ServeError::System { doing, source };
     let address = listener
@@ -83,10 +90,19 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         .map_err(system("cannot read the own address"))?;
     let acceptor =
         TcpAcceptor::from_tokio(listener).map_err(system("cannot accept connections"))?;
-    let (close, is_closed) = watch::channel(false);
+    let (door, seen) = watch::channel(door);
     let acceptor = Gate {
-        open: Some(acceptor),
-        is_closed,
+        acceptor: Some(acceptor),
+        door: seen,
+    };
+    let open = || {
+        door.send_if_modified(|door| {
+            let is_held = *door == Door::Held;
+            if is_held {
+                *door = Door::Open;
+            }
+            is_held
+        });
     };
     let mut terminate =
         signal(SignalKind::terminate()).map_err(system("cannot wait for SIGTERM"))?;
@@ -139,12 +155,21 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             match outcome.await {
                 Ok(error) => error,
                 // Migrated: nothing more will come.
-                Err(_) => std::future::pending().await,
+                Err(_) => {
+                    open();
+                    std::future::pending().await
+                }
             }
+        };
+        let held = async {
+            tokio::time::sleep(HOLD).await;
+            open();
+            std::future::pending::<Infallible>().await
         };
         let reason = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            never = held => match never {},
             error = failed => {
                 failure = Some(error);
                 return;
@@ -157,7 +182,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         );
         tokio::time::sleep(config.http.shutdown_delay()).await;
         // The receiver is gone only when the server is.
-        let _ = close.send(true);
+        let _ = door.send(Door::Closed);
         tokio::time::sleep(LINGER).await;
     };
     info!(%address, "listening on http://{address}");
@@ -173,28 +198,44 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Accepts connections until it is told to stop, and then closes its listener. Where systemd has that open too, further
-/// connections wait there for the next process.
+/// Whether connections are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// Not yet: they wait.
+    Held,
+    Open,
+    /// Not any more.
+    Closed,
+}
+
+/// Accepts connections while the door is open, and closes its listener with it. Where systemd has that open too,
+/// further connections wait there for the next process.
 struct Gate {
-    open: Option<TcpAcceptor>,
-    is_closed: watch::Receiver<bool>,
+    acceptor: Option<TcpAcceptor>,
+    door: watch::Receiver<Door>,
 }
 
 impl Acceptor for Gate {
     type Io = <TcpAcceptor as Acceptor>::Io;
 
     fn local_addr(&self) -> Vec<LocalAddr> {
-        self.open.iter().flat_map(Acceptor::local_addr).collect()
+        self.acceptor
+            .iter()
+            .flat_map(Acceptor::local_addr)
+            .collect()
     }
 
     async fn accept(&mut self) -> io::Result<(Self::Io, LocalAddr, RemoteAddr, Scheme)> {
-        if let Some(open) = &mut self.open {
+        // An error means that nobody can move the door any more: it stays as it is.
+        let _ = self.door.wait_for(|door| *door != Door::Held).await;
+        if let Some(acceptor) = &mut self.acceptor {
             tokio::select! {
-                accepted = open.accept() => return accepted,
-                _ = self.is_closed.wait_for(|closed| *closed) => {}
+                biased;
+                _ = self.door.wait_for(|door| *door == Door::Closed) => {}
+                accepted = acceptor.accept() => return accepted,
             }
         }
-        self.open = None;
+        self.acceptor = None;
         std::future::pending().await
     }
 }

@@ -94,7 +94,7 @@ async fn with_a_passed_listener_one_process_follows_another_and_no_request_fails
     };
     let mut process = start();
     wait_for("the first process", || is_ready().then_some(()));
-    let load = Load::start(address, "/health");
+    let load = Load::start(address, "/items");
     for _ in 0..3 {
         let before = load.answered();
         wait_for("requests", || (load.answered() > before + 50).then_some(()));

@@ -11,12 +11,23 @@ pub enum Answer {
     Text(String),
     Status(u16),
     Hang,
+    /// Begins an answer and never ends it.
+    HangHalfway(String),
 }
 
 #[derive(Clone)]
 pub struct Imds {
     pub address: SocketAddr,
     items: Arc<Mutex<HashMap<String, Answer>>>,
+    asked: Arc<Mutex<Asked>>,
+}
+
+/// What was asked so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub with_token: usize,
+    /// Version 1 of the service, which an instance of ours never uses.
+    pub without_token: Vec<String>,
 }
 
 const TOKEN: &str = "a-session-token";
@@ -27,12 +38,13 @@ impl Imds {
         let imds = Imds {
             address: listener.local_addr().unwrap(),
             items: Arc::default(),
+            asked: Arc::default(),
         };
-        let items = imds.items.clone();
+        let (items, asked) = (imds.items.clone(), imds.asked.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let items = items.clone();
-                std::thread::spawn(move || serve(stream, &items));
+                let (items, asked) = (items.clone(), asked.clone());
+                std::thread::spawn(move || serve(stream, &items, &asked));
             }
         });
         imds
@@ -40,6 +52,10 @@ impl Imds {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    pub fn asked(&self) -> Asked {
+        self.asked.lock().unwrap().clone()
     }
 
     /// `item` is a path below /latest/, or `token`.
@@ -61,18 +77,23 @@ impl Imds {
     }
 }
 
-fn serve(mut stream: TcpStream, items: &Mutex<HashMap<String, Answer>>) -> Option<()> {
+fn serve(
+    mut stream: TcpStream,
+    items: &Mutex<HashMap<String, Answer>>,
+    asked: &Mutex<Asked>,
+) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     loop {
         let mut first = String::new();
         if reader.read_line(&mut first).ok()? == 0 {
             return None;
         }
-        let mut token = false;
+        let (mut token, mut any_token) = (false, false);
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).ok()?;
             let line = line.trim().to_lowercase();
+            any_token |= line.starts_with("x-aws-ec2-metadata-token: ");
             token |= line == format!("x-aws-ec2-metadata-token: {TOKEN}");
             if line.is_empty() {
                 break;
@@ -82,6 +103,13 @@ fn serve(mut stream: TcpStream, items: &Mutex<HashMap<String, Answer>>) -> Optio
         let (method, path) = (words.next()?, words.next()?);
         let item = path.strip_prefix("/latest/").unwrap_or_default();
         let known = |item: &str| items.lock().unwrap().get(item).cloned();
+        if (method, item) != ("PUT", "api/token") {
+            let mut asked = asked.lock().unwrap();
+            match any_token {
+                true => asked.with_token += 1,
+                false => asked.without_token.push(path.to_owned()),
+            }
+        }
         let answer = match (method, item) {
             ("PUT", "api/token") => known("token").unwrap_or(Answer::Text(TOKEN.into())),
             _ if !token => Answer::Status(401),
@@ -94,9 +122,21 @@ fn serve(mut stream: TcpStream, items: &Mutex<HashMap<String, Answer>>) -> Optio
                 std::thread::sleep(Duration::from_secs(60));
                 return None;
             }
+            Answer::HangHalfway(text) => {
+                let head = "HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\n";
+                stream
+                    .write_all((head.to_owned() + &text).as_bytes())
+                    .ok()?;
+                std::thread::sleep(Duration::from_secs(60));
+                return None;
+            }
+        };
+        let lifetime = match status {
+            200 => "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n",
+            _ => "",
         };
         let head = format!(
-            "HTTP/1.1 {status} Status\r\ncontent-length: {}\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600\r\n\r\n",
+            "HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n{lifetime}\r\n",
             text.len()
         );
         stream.write_all((head + &text).as_bytes()).ok()?;

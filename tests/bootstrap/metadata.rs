@@ -6,13 +6,11 @@ use drawbridge::appliance::{Role, UserDataError};
 use drawbridge::host::metadata::{Identity, MetadataError, MetadataService};
 
 use super::imds::{Answer, Imds};
-
-const USER_DATA: &str = r#"{"name":"drawbridge","role":"bastion","region":"ap-south-1",
-    "admin_keys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0hQUfnGVXl+vU0Rr2Yl1mY5sVmJ2bJ2wF4l0dXo9aB ada"],"tunnel_keys":[]}"#;
+use super::world::user_data;
 
 fn imds() -> Imds {
     let imds = Imds::start("127.0.0.1:0");
-    imds.instance("i-0aa", "10.20.1.10", USER_DATA);
+    imds.instance("i-0aa", "10.20.1.10", &user_data("bastion", ""));
     imds
 }
 
@@ -36,6 +34,34 @@ async fn an_instance_learns_who_it_is_with_a_session_token() {
     assert_eq!(service(&imds).identity().await.unwrap(), expected);
     let user_data = service(&imds).user_data("ap-south-1").await.unwrap();
     assert_eq!(user_data.role(), Role::Bastion);
+    let asked = imds.asked();
+    assert_eq!((asked.with_token, asked.without_token), (5, Vec::new()));
+}
+
+/// A service that wants no token gets asked with one all the same, and without one never.
+#[tokio::test]
+async fn nothing_is_ever_asked_without_a_session_token() {
+    for (item, answer) in [
+        ("token", Answer::Status(403)),
+        ("token", Answer::Status(404)),
+        ("token", Answer::Status(500)),
+        ("token", Answer::Hang),
+        ("user-data", Answer::Status(401)),
+        ("user-data", Answer::HangHalfway("{".into())),
+    ] {
+        let imds = imds();
+        imds.set(item, answer.clone());
+        let service = MetadataService::at(&imds.url(), Duration::from_secs(2)).unwrap();
+        assert!(service.user_data("ap-south-1").await.is_err());
+        assert_eq!(imds.asked().without_token, [""; 0], "{item} {answer:?}");
+    }
+    // The twin: the service notices.
+    let imds = imds();
+    let mut stream = std::net::TcpStream::connect(imds.address).unwrap();
+    let request = b"GET /latest/user-data HTTP/1.1\r\n\r\n";
+    std::io::Write::write_all(&mut stream, request).unwrap();
+    std::io::Read::read(&mut stream, &mut [0; 16]).unwrap();
+    assert_eq!(imds.asked().without_token, ["/latest/user-data"]);
 }
 
 #[tokio::test]
@@ -57,13 +83,19 @@ async fn user_data_that_are_not_what_terraform_writes_are_named() {
         matches!(e, UserDataError::TooLarge { bytes: 20_000 })
     })
     .await;
-    let unknown = USER_DATA.replacen("\"name\"", "\"color\":1,\"name\"", 1);
+    let good = user_data("bastion", "");
+    let unknown = good.replacen("\"name\"", "\"color\":1,\"name\"", 1);
     check(
         &unknown,
         |e| matches!(e, UserDataError::Unknown { field } if field == "color"),
     )
     .await;
-    let missing = USER_DATA.replacen("\"name\":\"drawbridge\",", "", 1);
+    let mistyped = good.replacen("\"drawbridge\"", "7", 1);
+    check(&mistyped, |e| {
+        matches!(e, UserDataError::Invalid { field: "name", .. })
+    })
+    .await;
+    let missing = good.replacen("\"name\":\"drawbridge\",", "", 1);
     check(&missing, |e| {
         matches!(e, UserDataError::Missing { field: "name", .. })
     })
@@ -75,7 +107,7 @@ async fn user_data_that_are_not_what_terraform_writes_are_named() {
         matches!(error, MetadataError::UserData(UserDataError::Empty)),
         "{error}"
     );
-    imds.text("user-data", USER_DATA);
+    imds.text("user-data", &good);
     let error = service(&imds).user_data("eu-west-1").await.unwrap_err();
     assert!(
         matches!(error, MetadataError::OtherRegion { .. }),
@@ -88,7 +120,7 @@ async fn a_service_that_refuses_or_fails_is_named_within_the_limit() {
     type Fits = fn(&MetadataError) -> bool;
     let unusable: Fits = |e| matches!(e, MetadataError::NotUsable(_));
     let refused: Fits = |e| matches!(e, MetadataError::Refused);
-    let cases: [(&str, Answer, Fits, &str); 9] = [
+    let cases: [(&str, Answer, Fits, &str); 10] = [
         ("token", Answer::Status(403), refused, "403"),
         (
             "token",
@@ -107,6 +139,12 @@ async fn a_service_that_refuses_or_fails_is_named_within_the_limit() {
             "400",
         ),
         ("user-data", Answer::Hang, unusable, "no answer"),
+        (
+            "user-data",
+            Answer::HangHalfway(user_data("bastion", "")),
+            unusable,
+            "no answer",
+        ),
         ("nobody listens", Answer::Hang, unusable, "user-data"),
     ];
     let cases_at_once = tokio::task::LocalSet::new();

@@ -2,6 +2,7 @@
 
 mod imds;
 mod metadata;
+mod outage;
 mod rotation;
 mod scenarios;
 mod world;

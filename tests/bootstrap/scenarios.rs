@@ -204,6 +204,11 @@ fn database_in_its_world() {
     assert!(!world.run(&["--timeout", "10"]));
     let error = world.local().unwrap().error.unwrap();
     assert!(error.contains("not JSON"), "{error}");
+    let console = fs::read_to_string(path::CONSOLE).unwrap();
+    assert!(
+        console.contains("STOPPED at metadata: the user data are not JSON"),
+        "{console}"
+    );
     world.imds.set("user-data", user_data.unwrap());
     world.run_to_the_end();
     assert_database_complete(&world, "i-0d00");

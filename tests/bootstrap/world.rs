@@ -24,6 +24,13 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0hQUfnGVXl+vU0Rr2Yl1mY5sVmJ2bJ2wF4l0dXo9aB ada";
 pub const WORLD: &str = "DRAWBRIDGE_TEST_WORLD";
 
+/// What Terraform tells a host of this role; `more` is what only that role is told.
+pub fn user_data(role: &str, more: &str) -> String {
+    format!(
+        r#"{{"name":"{NAME}","role":"{role}","region":"ap-south-1","admin_keys":["{KEY}"],"tunnel_keys":[]{more}}}"#
+    )
+}
+
 /// Runs the ignored test `name` of this program in a private world, and removes what a world cannot remove itself.
 pub fn inside(name: &str) {
     if !nix::unistd::geteuid().is_root() {
@@ -92,6 +99,8 @@ pub const UNMOUNT: &str = "for i in $(seq 50); do
 pub struct World {
     pub dir: PathBuf,
     pub imds: Imds,
+    /// Where the hosts' programs find the cloud.
+    pub cloud: String,
     pub seen: Arc<Mutex<HashSet<String>>>,
     moto: Option<Child>,
     runtime: tokio::runtime::Runtime,
@@ -134,6 +143,7 @@ impl World {
             .build();
         let mut world = World {
             imds: Imds::start("127.0.0.1:1338"),
+            cloud: "http://127.0.0.1:5000".into(),
             seen: Arc::default(),
             moto: None,
             ssm: aws_sdk_ssm::Client::from_conf(config),
@@ -256,9 +266,9 @@ impl World {
         self.imds.instance(
             id,
             DATABASE_ADDRESS,
-            &format!(
-                r#"{{"name":"{NAME}","role":"database","region":"ap-south-1","admin_keys":["{KEY}"],"tunnel_keys":[],
-                "backend_cidr":"10.20.2.0/23","data_volume":"{VOLUME}"}}"#
+            &user_data(
+                "database",
+                &format!(r#","backend_cidr":"10.20.2.0/23","data_volume":"{VOLUME}""#),
             ),
         );
     }
@@ -274,9 +284,9 @@ impl World {
         imds.instance(
             id,
             "10.20.2.10",
-            &format!(
-                r#"{{"name":"{NAME}","role":"backend","region":"ap-south-1","admin_keys":["{KEY}"],"tunnel_keys":[],
-                "database_address":"{DATABASE_ADDRESS}"}}"#
+            &user_data(
+                "backend",
+                &format!(r#","database_address":"{DATABASE_ADDRESS}""#),
             ),
         );
     }
@@ -298,7 +308,7 @@ impl World {
         command
             .env("PATH", format!("{}/bin:{path}", self.dir.display()))
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
-            .env("AWS_ENDPOINT_URL", "http://127.0.0.1:5000")
+            .env("AWS_ENDPOINT_URL", &self.cloud)
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
             // Everything, so that a secret in anybody's log line is found.

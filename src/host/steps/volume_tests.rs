@@ -58,7 +58,7 @@ async fn a_blank_volume_is_formatted_once() {
 #[tokio::test]
 async fn a_volume_with_any_signature_or_data_is_left_alone() {
     type Plant = fn(&Path);
-    let plant: [(&str, Plant); 8] = [
+    let plant: [(&str, Plant); 16] = [
         ("TYPE=ext4", |disk| {
             tool("mkfs.ext4", &["-q", "-F", "-L", "other"], disk)
         }),
@@ -77,6 +77,32 @@ async fn a_volume_with_any_signature_or_data_is_left_alone() {
         }),
         ("TYPE=crypto_LUKS", |disk| {
             put(disk, b"LUKS\xba\xbe\0\x01aes\0", 0)
+        }),
+        ("TYPE=crypto_LUKS", |disk| {
+            put(disk, b"LUKS\xba\xbe\0\x02", 0)
+        }),
+        // The others are recognised with a valid checksum only, which a tool would write; without one they still are
+        // data, at the places where those tools put them.
+        ("", |disk| put(disk, b"EFI PART\0\0\x01\0\x5c\0\0\0", 512)),
+        ("", |disk| {
+            put(disk, b"EFI PART\0\0\x01\0\x5c\0\0\0", SIZE - 512)
+        }),
+        ("", |disk| put(disk, b"_BHRfS_M", 0x1_0040)),
+        ("", |disk| {
+            put(
+                disk,
+                b"LABELONE\x01\0\0\0\0\0\0\0\0\0\0\0\x20\0\0\0LVM2 001",
+                512,
+            )
+        }),
+        // mdraid 1.2 at the beginning, 0.90 and 1.0 near the end
+        ("", |disk| put(disk, b"\xfc\x4e\x2b\xa9\x01\0\0\0", 4096)),
+        ("", |disk| {
+            put(disk, b"\xfc\x4e\x2b\xa9\0\0\0\0", SIZE - 64 * 1024)
+        }),
+        // zfs keeps two labels at each end; here only the last is left
+        ("", |disk| {
+            put(disk, b"\x0c\xb1\xba\0\0\0\0\0", SIZE - 128 * 1024)
         }),
         ("without a known signature", |disk| {
             put(disk, b"dm-crypt without header", 5000)
