@@ -1,5 +1,5 @@
-# Reads a list of flows: `problems` (sentences, empty if all is well), `portsTo role`, `portsFrom role` and
-# `portsBetween from to`.
+# Reads a list of flows: `problems` (sentences, empty if all is well), `portsTo role`, `portsFrom role`,
+# `portsBetween from to` and `sourcesOf role port`.
 { lib }:
 flows:
 let
@@ -51,5 +51,7 @@ in
 
   portsTo = role: ports (lib.filter (flow: flow.to == role) flows);
   portsFrom = role: ports (lib.filter (flow: flow.from == role) flows);
+  sourcesOf =
+    role: port: map (flow: flow.from) (lib.filter (flow: flow.to == role && flow.port == port) flows);
   portsBetween = from: to: ports (lib.filter (flow: flow.from == from && flow.to == to) flows);
 }

@@ -21,10 +21,28 @@ let
         "127.0.0.1:${toString port}"
       ]) (lib.remove common.Port (flows.portsTo role));
 
+  # Who may reach sshd here: people the bastion, and only the bastion the others.
+  from = if role == "bastion" then "admins" else "bastion";
+  sources = flows.sourcesOf role common.Port;
+
   word = value: if lib.isBool value then lib.boolToYesNo value else toString value;
   penalties = "ssh/penalties.conf";
 in
 {
+  assertions = [
+    {
+      assertion = sources == [ from ];
+      message =
+        "terraform/flows.json must let ${from}, and nobody else, to port ${toString common.Port} of the ${role}, where sshd is: "
+        + (
+          if sources == [ ] then
+            "add that flow, or nobody can sign in."
+          else
+            "it names ${lib.concatStringsSep ", " sources}."
+        );
+    }
+  ];
+
   services.openssh = {
     enable = true;
 
@@ -78,7 +96,7 @@ in
     isSystemUser = true;
     group = "tunnel";
     description = "Forwards connections, nothing else";
-    shell = "${pkgs.writeShellScriptBin "tunnel-shell" tunnel.ForceCommand}/bin/tunnel-shell";
+    shell = lib.getExe (pkgs.writeShellScriptBin "tunnel-shell" tunnel.ForceCommand);
   };
   users.groups.tunnel = { };
 
