@@ -36,6 +36,15 @@
         lib.genAttrs' roles (
           role: lib.nameValuePair (hostName role system) (self.lib.mkAppliance { inherit role system; })
         );
+
+      # Flakes of their own, evaluated with this one in place of their input.
+      examples = lib.genAttrs [ "atuin" ] (
+        name: system:
+        (import ./nixos/examples/${name}/flake.nix).outputs {
+          inherit self nixpkgs system;
+          drawbridge = self;
+        }
+      );
     in
     {
       overlays.default = import ./nixos/overlay.nix;
@@ -62,6 +71,11 @@
         {
           inherit (pkgs) drawbridge drawbridge-host;
           default = self.packages.${pkgs.stdenv.hostPlatform.system}.ami-backend;
+          option-docs = import ./nixos/option-docs.nix {
+            inherit pkgs self;
+            # It has every option: the other roles have none of their own.
+            inherit (self.nixosConfigurations.${hostName "backend" pkgs.stdenv.hostPlatform.system}) options;
+          };
         }
         // lib.genAttrs' roles (role: lib.nameValuePair "ami-${role}" (ami role))
       );
@@ -72,11 +86,15 @@
 
       checks = forEachSystem (
         pkgs:
+        let
+          inherit (pkgs.stdenv.hostPlatform) system;
+        in
         import ./nixos/checks.nix {
           inherit pkgs;
-          hosts = lib.genAttrs roles (
-            role: self.nixosConfigurations.${hostName role pkgs.stdenv.hostPlatform.system}
-          );
+          inherit (self) evaluated nixosModules;
+          hosts = lib.genAttrs roles (role: self.nixosConfigurations.${hostName role system});
+          examples = lib.mapAttrs (_: example: (example system).nixosConfigurations.backend) examples;
+          optionsDoc = self.packages.${system}.option-docs;
         }
       );
 

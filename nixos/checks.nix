@@ -1,6 +1,13 @@
-# `nix flake check`: what can be told without booting anything.
-# `hosts` are the NixOS systems of one architecture by role.
-{ hosts, pkgs }:
+# `nix flake check`. `hosts` are the NixOS systems of one architecture by role, `examples` those of nixos/examples by name,
+# `evaluated` what nixos/evaluated/ should hold, `nixosModules` and `optionsDoc` as in the flake.
+{
+  evaluated,
+  examples,
+  hosts,
+  nixosModules,
+  optionsDoc,
+  pkgs,
+}:
 let
   inherit (pkgs)
     drawbridge
@@ -21,15 +28,77 @@ let
   # The whole configuration is evaluated, its assertions included, but only NixOS's own build-time checks of it
   # (sshd -G, postgres -C, ...) are built: a system closure per host would be too dear here.
   evaluation =
-    role: host:
-    runCommand "host-${role}" {
+    name: host:
+    runCommand name {
       inherit (host.config.system) checks;
       toplevel = builtins.unsafeDiscardStringContext host.config.system.build.toplevel.drvPath;
     } ''echo "$toplevel" > $out'';
 in
-lib.mapAttrs' (role: host: lib.nameValuePair "host-${role}" (evaluation role host)) hosts
+lib.mapAttrs evaluation (
+  lib.mapAttrs' (role: lib.nameValuePair "host-${role}") hosts
+  // lib.mapAttrs' (name: lib.nameValuePair "example-${name}") examples
+)
 // {
   inherit drawbridge drawbridge-host;
+
+  # The three hosts and all that is around them, as virtual machines. Needs KVM.
+  topology = import ./tests/topology.nix {
+    inherit lib pkgs;
+    drawbridge = nixosModules;
+  };
+
+  # Of the Rust tests those that need no Postgres, sshd or network namespace of their own; `scripts/test` runs the others.
+  unit-tests = drawbridge.overrideAttrs (package: {
+    pname = "drawbridge-unit-tests";
+    # Some compare the code with what is written elsewhere.
+    src = fileset.toSource {
+      root = ../.;
+      fileset = fileset.unions [
+        (fileset.fromSource package.src)
+        ../README.md
+        ../terraform
+      ];
+    };
+    doCheck = true;
+    cargoCheckType = "debug";
+    # Both programs' modules
+    cargoCheckNoDefaultFeatures = false;
+    cargoTestFlags = [ "--lib" ];
+    dontCargoBuild = true;
+    dontCargoInstall = true;
+    installPhase = "touch $out";
+  });
+
+  # An option without a description, or an example that does not render, ends this one.
+  option-docs = optionsDoc;
+
+  # The rehearsal boots with nixos/evaluated/. What NixOS itself defines there may lag behind nixpkgs: scripts/evaluate.
+  evaluated =
+    let
+      ours =
+        role:
+        lib.filterAttrs (
+          unit: _: lib.hasPrefix "drawbridge-" unit || unit == "var-lib-postgresql.mount"
+        ) evaluated.${role}.units;
+      fresh = lib.concatMapAttrs (
+        role: _: lib.mapAttrs' (unit: lib.nameValuePair "${role}/units/${unit}") (ours role)
+      ) hosts;
+    in
+    runCommand "evaluated"
+      {
+        committed = fileset.toSource {
+          root = ./evaluated;
+          fileset = ./evaluated;
+        };
+        fresh = pkgs.linkFarm "evaluated-units" (lib.mapAttrs (_: pkgs.writeText "unit") fresh);
+      }
+      ''
+        cd $fresh
+        for unit in */units/*; do
+          diff --unified "$committed/$unit" "$unit" || { echo "run scripts/evaluate" >&2; exit 1; }
+        done
+        touch $out
+      '';
 
   formatting =
     runCommand "formatting"

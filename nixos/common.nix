@@ -80,10 +80,6 @@ in
           assertion = !config.services.amazon-ssm-agent.enable && !config.virtualisation.amazon-init.enable;
           message = "services.amazon-ssm-agent and virtualisation.amazon-init let others than the image say what runs here: leave both off, and put what you need into `modules` of mkAppliance.";
         }
-        {
-          assertion = config.fileSystems."/".autoResize && config.boot.growPartition;
-          message = "The root disk must grow to the size of its EBS volume at boot: keep boot.growPartition and fileSystems.\"/\".autoResize on, or a larger root_volume_gib has no effect.";
-        }
       ];
 
     # For people over ssh, and for `drawbridge nat close`, which asks each host whether it still gets out.

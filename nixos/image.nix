@@ -26,6 +26,13 @@
     {
       imports = [ "${modulesPath}/image/file-options.nix" ];
 
+      assertions = [
+        {
+          assertion = config.fileSystems."/".autoResize && config.boot.growPartition;
+          message = "The root disk must grow to the size of its EBS volume at boot: keep boot.growPartition and fileSystems.\"/\".autoResize on, or a larger root_volume_gib has no effect.";
+        }
+      ];
+
       image.baseName = "drawbridge-${config.drawbridge.role}-${system}";
       image.extension = "img";
 

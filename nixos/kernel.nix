@@ -1,6 +1,6 @@
 # The kernel of a machine that runs one program: no debugging of others, no rare protocols, reboot instead of limping.
 # The units' own sandboxes stand on top of this.
-{ config, lib, ... }:
+{ lib, pkgs, ... }:
 {
   # No other kernel from the running one.
   security.protectKernelImage = true;
@@ -12,7 +12,7 @@
     # Memory is handed out zeroed.
     "init_on_alloc=1"
   ]
-  ++ lib.optional config.nixpkgs.hostPlatform.isx86_64 "vsyscall=none";
+  ++ lib.optional pkgs.stdenv.hostPlatform.isx86_64 "vsyscall=none";
 
   # Protocols that are loaded on demand by whoever opens a socket, and are nobody's here.
   boot.blacklistedKernelModules = [
