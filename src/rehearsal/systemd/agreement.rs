@@ -48,7 +48,7 @@ fn keywords(config: &str, others: &[&str]) -> BTreeSet<(String, String, String)>
     found
 }
 
-/// Settings of a postgresql.conf, booleans in one way of writing.
+/// Settings of a postgresql.conf, booleans and numbers in one way of writing.
 fn settings(config: &str) -> BTreeSet<(String, String)> {
     config
         .lines()
@@ -59,7 +59,9 @@ fn settings(config: &str) -> BTreeSet<(String, String)> {
                 "false" | "no" => "off",
                 other => other,
             };
-            (name.to_owned(), value.to_owned())
+            // Nix writes 1.1 as 1.100000.
+            let number = value.parse::<f64>().map(|number| number.to_string());
+            (name.to_owned(), number.unwrap_or_else(|_| value.to_owned()))
         })
         .collect()
 }
