@@ -49,7 +49,7 @@ pub enum BadTarget {
     Cloud(#[from] CloudError),
     /// There is a state, or it is not known whether there is one, and it cannot be read.
     #[error(transparent)]
-    State(#[from] TerraformError),
+    State(Box<TerraformError>),
 }
 
 impl BadTarget {
@@ -77,7 +77,9 @@ impl Target {
         terraform: Option<&Terraform>,
     ) -> Result<Self, BadTarget> {
         let deployment = match terraform {
-            Some(terraform) => deployment(terraform).await?,
+            Some(terraform) => deployment(terraform)
+                .await
+                .map_err(|error| BadTarget::State(error.into()))?,
             None => None,
         };
         let region = choose(region, |name| env::var(name).ok(), deployment.as_ref())?;
