@@ -99,7 +99,13 @@ impl Trouble {
             "IncompleteSignature",
         ]) {
             Self::RejectedCredentials
-        } else if has(&["AccessDenied", "UnauthorizedOperation", "not authorized"]) {
+        } else if has(&[
+            "AccessDenied",
+            "UnauthorizedOperation",
+            "not authorized",
+            // S3 gives no code in answer to a HEAD.
+            "api error Forbidden",
+        ]) {
             Self::NotAllowed {
                 message: shorten(text),
             }

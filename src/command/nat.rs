@@ -166,6 +166,10 @@ pub struct OpenArgs {
     /// `nat close --json`), close_failure, terraform_seconds
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Open even if the plan wants more than the window, and leave that rest to COMMAND: a host that is to be made anew
+    /// from a new image in the files, say
+    #[arg(long)]
+    leave_rest: bool,
     /// Program and arguments, run as they are
     #[arg(last = true)]
     command: Vec<String>,
@@ -304,6 +308,7 @@ impl OpenArgs {
         let options = open::Options {
             time: self.time,
             command: self.command,
+            leave_rest: self.leave_rest,
             close: self.proofs.options(Gating::Refuse),
         };
         let report = open(&terraform, &options, progress, interrupt).await?;

@@ -46,7 +46,7 @@ impl From<TerraformError> for NatError {
         // A state in a bucket is read with the same credentials as everything else, and before it.
         if let TerraformError::Failed { command, message } = &error {
             // These two ask nobody but the place where the state is; the others ask AWS about all that is in it.
-            let asks_for_the_state_alone = ["output", "state pull"].contains(&command.as_str());
+            let asks_for_the_state_alone = ["output", "state"].contains(&command.as_str());
             let trouble = Trouble::of_text(message);
             let is_clear = match trouble {
                 Trouble::NoCredentials
@@ -101,7 +101,7 @@ mod tests {
         assert!(failed("Error: No valid credential sources found").is_refusal());
         // Another account's credentials, and an endpoint that is not there: Terraform 1.11's words.
         let forbidden = failed(
-            "Error: Failed to load state: Unable to access object: https response error StatusCode: 403, api error AccessDenied: Access Denied",
+            "Error: Failed to load state: Unable to access object \"drawbridge/terraform.tfstate\" in S3 bucket \"states\": operation error S3: HeadObject, https response error StatusCode: 403, api error Forbidden: Forbidden",
         );
         assert!(forbidden.is_refusal(), "{forbidden}");
         let silent = "dial tcp 127.0.0.1:9: connect: connection refused";

@@ -21,7 +21,7 @@ use super::refusal::{judge_opening, other_deployment};
 use super::report::{self, Outcome};
 use super::status::for_people;
 use super::until;
-use super::window::InState;
+use super::window::{InState, RESOURCES};
 use crate::cloud::{Cloud, GatewayState};
 use crate::error_chain::chain;
 use crate::exit::Exit;
@@ -64,6 +64,8 @@ pub struct Options {
     pub time: Duration,
     /// Program and arguments; none: the window stands until the time is over.
     pub command: Vec<String>,
+    /// Open even though the plan wants more than the window: the rest is for the command.
+    pub leave_rest: bool,
     /// How to close; the gating is this module's.
     pub close: close::Options,
 }
@@ -302,14 +304,20 @@ impl<'a> Opening<'a> {
         }
         self.progress.line("planning");
         let until = instant_text(self.lease_until);
-        let plan = self
-            .terraform
-            .plan(&[(VARIABLE, "true"), (UNTIL, &until)])
-            .await?;
+        let open = [(VARIABLE, "true"), (UNTIL, until.as_str())];
+        let mut plan = self.terraform.plan(&open).await?;
         if let Err(refusal) = judge_opening(&plan.changes) {
             let variables = self.terraform.planned_variables(&plan).await?;
-            let reason = other_deployment(self.deployment, &variables);
-            return Ok(Err(reason.unwrap_or(refusal)));
+            if let Some(reason) = other_deployment(self.deployment, &variables) {
+                return Ok(Err(reason));
+            }
+            if !self.options.leave_rest {
+                return Ok(Err(refusal));
+            }
+            plan = self.terraform.plan_only(&open, &RESOURCES).await?;
+            if let Err(refusal) = judge_opening(&plan.changes) {
+                return Ok(Err(refusal));
+            }
         }
         Ok(Ok((seen.position, plan)))
     }

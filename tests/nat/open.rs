@@ -371,3 +371,41 @@ fn it_refuses_while_a_window_stands_or_the_plan_wants_more() {
     assert_eq!(stage.position_now(), CLOSED);
     assert!(!stage.path().join("ran").exists());
 }
+
+#[test]
+fn the_rest_is_left_to_the_command_on_request_but_the_window_alone_is_opened() {
+    let wants_more = |stage: &Stage| {
+        stage.opening(&[
+            ("aws_nat_gateway.main[0]", "create"),
+            ("aws_instance.backend", "replace"),
+        ]);
+    };
+    let arguments = ["open", "--for", "1m", "--leave-rest", "--without-ssh", "--"];
+    let run = |stage: &Stage| stage.nat(&[&arguments[..], &["touch", "ran"]].concat());
+
+    let stage = Stage::closed();
+    wants_more(&stage);
+    stage.targeted_opening(&[("aws_nat_gateway.main[0]", "create")]);
+    let ended = run(&stage);
+    assert_eq!(ended.status, 0, "{ended:?}");
+    assert!(stage.path().join("ran").exists());
+    assert_eq!(stage.position_now(), CLOSED);
+    let plans: Vec<_> = stage
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains("nat_gateway=true"))
+        .map(|line| line.matches("-target=").count())
+        .collect();
+    assert_eq!(plans, [0, 4]);
+
+    // What the window depends on is in a plan for it alone as well.
+    let stage = Stage::closed();
+    wants_more(&stage);
+    stage.targeted_opening(&[
+        ("aws_nat_gateway.main[0]", "create"),
+        ("aws_vpc.main", "update"),
+    ]);
+    let ended = run(&stage);
+    assert_eq!(ended.status, 4, "{ended:?}");
+    assert!(!stage.path().join("ran").exists());
+}

@@ -46,6 +46,7 @@ case $1 in
     plan=$stage/plan.jsonl
     [[ $targeted == no ]] || plan=$stage/targeted.jsonl
     [[ $position != open ]] || plan=$stage/opening.jsonl
+    [[ $position$targeted != openyes || ! -e $stage/opening-targeted.jsonl ]] || plan=$stage/opening-targeted.jsonl
     printf %s "$position" >"$out"
     cat "$plan"
     [[ ! -s $plan ]] || exit 2
@@ -286,6 +287,11 @@ impl Stage {
     /// What the plan of opening wants.
     pub fn opening(&self, changes: &[(&str, &str)]) {
         self.put("opening.jsonl", &plan_lines(changes));
+    }
+
+    /// What a plan of opening that is limited to the window wants.
+    pub fn targeted_opening(&self, changes: &[(&str, &str)]) {
+        self.put("opening-targeted.jsonl", &plan_lines(changes));
     }
 
     pub fn make_executable(&self, name: &str) {
