@@ -19,7 +19,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// A copy of `terraform/` with a state of its own.
 pub struct Stack<'a> {
     emulator: &'a Emulator,
-    folder: TempDir,
+    directory: PathBuf,
+    _folder: TempDir,
 }
 
 impl<'a> Stack<'a> {
@@ -27,7 +28,7 @@ impl<'a> Stack<'a> {
     pub fn new(emulator: &'a Emulator, admin_key: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         copy_terraform(folder.path());
-        let stack = Self { emulator, folder };
+        let stack = Self::within(emulator, folder, "");
         let images: Value = ["bastion", "backend", "database"]
             .map(|role| (role.to_owned(), Value::from(emulator.image(role))))
             .into_iter()
@@ -54,10 +55,39 @@ impl<'a> Stack<'a> {
             let name = file.file_name().expect("a file's name");
             fs::copy(repository().join(file), folder.path().join(name)).expect("a copy");
         }
-        let stack = Self { emulator, folder };
+        let stack = Self::within(emulator, folder, "");
         stack.write("test.auto.tfvars.json", &variables.to_string());
         stack.init();
         stack
+    }
+
+    /// `terraform/github/` in a copy of `terraform/`, with these variables.
+    pub fn github(emulator: &'a Emulator, variables: &Value) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = repository().join("terraform");
+        fs::create_dir(folder.path().join("github")).expect("a folder");
+        for (from, to) in [("", ""), ("github", "github")] {
+            for entry in fs::read_dir(source.join(from)).expect("a folder of terraform/") {
+                let path = entry.expect("an entry of terraform/").path();
+                let name = path.file_name().expect("a file's name").to_string_lossy();
+                let is_read = [".tf", "-policy.json", ".lock.hcl"];
+                if is_read.iter().any(|end| name.ends_with(end)) {
+                    fs::copy(&path, folder.path().join(to).join(&*name)).expect("a copy");
+                }
+            }
+        }
+        let stack = Self::within(emulator, folder, "github");
+        stack.write("test.auto.tfvars.json", &variables.to_string());
+        stack.init();
+        stack
+    }
+
+    fn within(emulator: &'a Emulator, folder: TempDir, directory: &str) -> Self {
+        Self {
+            emulator,
+            directory: folder.path().join(directory),
+            _folder: folder,
+        }
     }
 
     fn init(&self) {
@@ -67,7 +97,7 @@ impl<'a> Stack<'a> {
 
     /// The file `name` of this copy.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.join(name)
     }
 
     /// Writes one file of this copy.
@@ -84,7 +114,7 @@ impl<'a> Stack<'a> {
         let path = std::iter::once(tools).chain(std::env::split_paths(&path));
         command
             .env("PATH", std::env::join_paths(path).expect("a PATH"))
-            .env(DIRECTORY_VARIABLE, self.folder.path())
+            .env(DIRECTORY_VARIABLE, &self.directory)
             .env("DRAWBRIDGE_BIN", env!("CARGO_BIN_EXE_drawbridge"));
         self.terraform_environment(&mut command);
         command
@@ -119,7 +149,7 @@ impl<'a> Stack<'a> {
     pub fn terraform(&self, arguments: &[&str]) -> Outcome {
         let mut command = self.emulator.command("terraform");
         command
-            .arg(format!("-chdir={}", self.folder.path().display()))
+            .arg(format!("-chdir={}", self.directory.display()))
             .args(arguments)
             .arg("-no-color");
         self.terraform_environment(&mut command);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ADMIN_KEY;
 use crate::support::{Emulator, Stack, repository};
@@ -13,10 +13,22 @@ use crate::support::{Emulator, Stack, repository};
 fn terraforms_own_tests_pass_without_an_account() {
     let emulator = Emulator::start();
     let stack = Stack::new(&emulator, ADMIN_KEY);
-    let folder = repository().join("terraform/tests");
+    let github = Stack::github(&emulator, &json!({}));
+    // A value of a variables file would count where a run gives none.
+    for name in ["images", "test", "nat"] {
+        fs::remove_file(stack.path(&format!("{name}.auto.tfvars.json"))).expect("a variables file");
+    }
+    let asked = emulator.log();
+    own_tests_pass(&stack, "terraform/tests");
+    own_tests_pass(&github, "terraform/github/tests");
+    assert_eq!(emulator.log(), asked, "a run asked the emulator");
+}
+
+fn own_tests_pass(stack: &Stack<'_>, folder: &str) {
+    let folder = repository().join(folder);
     fs::create_dir(stack.path("tests")).expect("a folder for the tests");
     let mut runs = 0;
-    for entry in fs::read_dir(folder).expect("terraform/tests") {
+    for entry in fs::read_dir(folder).expect("a folder of tests") {
         let path = entry.expect("a test file").path();
         let text = fs::read_to_string(&path).expect("a readable test file");
         runs += text
@@ -26,12 +38,7 @@ fn terraforms_own_tests_pass_without_an_account() {
         let name = path.file_name().expect("a file name").to_string_lossy();
         stack.write(&format!("tests/{name}"), &text);
     }
-    // A value of a variables file would count where a run gives none.
-    for name in ["images", "test", "nat"] {
-        fs::remove_file(stack.path(&format!("{name}.auto.tfvars.json"))).expect("a variables file");
-    }
 
-    let asked = emulator.log();
     let said = stack.terraform(&["test", "-json"]);
     let summary = said
         .text
@@ -54,14 +61,19 @@ fn terraforms_own_tests_pass_without_an_account() {
         "of {runs} runs: {summary}\n{}",
         failed.join("\n")
     );
-    assert_eq!(emulator.log(), asked, "a run asked the emulator");
 }
 
-/// A variable that refuses something is refused something in `terraform/tests/refused.tftest.hcl`.
+/// A variable that refuses something is refused something in the `tests/refused.tftest.hcl` beside it.
 #[test]
 fn every_variable_with_a_rule_is_tried() {
+    for folder in ["terraform", "terraform/github"] {
+        assert_eq!(untried(folder), Vec::<String>::new(), "{folder}");
+    }
+}
+
+fn untried(folder: &str) -> Vec<String> {
     let read = |name: &str| {
-        fs::read_to_string(repository().join("terraform").join(name)).expect("a readable file")
+        fs::read_to_string(repository().join(folder).join(name)).expect("a readable file")
     };
     let (variables, refused) = (read("variables.tf"), read("tests/refused.tftest.hcl"));
     let with_rules = variables
@@ -69,11 +81,11 @@ fn every_variable_with_a_rule_is_tried() {
         .skip(1)
         .filter(|variable| variable.contains("\n  validation {"))
         .filter_map(|variable| variable.split('"').next());
-    let untried: Vec<_> = with_rules
+    with_rules
         .filter(|name| {
             !refused.contains(&format!("expect_failures = [var.{name}]"))
                 && !refused.contains(&format!("expect_failures = [var.{name},"))
         })
-        .collect();
-    assert_eq!(untried, Vec::<&str>::new());
+        .map(ToOwned::to_owned)
+        .collect()
 }
