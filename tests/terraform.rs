@@ -4,6 +4,7 @@ mod blog_post;
 mod deployer;
 mod emulator;
 mod features;
+mod github;
 mod lifecycle;
 mod made;
 mod plans;
