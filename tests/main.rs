@@ -12,3 +12,4 @@ mod rehearsal;
 mod runner;
 mod support;
 mod terraform;
+mod workflows;
