@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Installs what the other scripts need, and says exactly what to do where it may not. Sourced, from the repository root.
-# Touches: Debian packages (as root), .drawbridge/venv, .drawbridge/checkov, .drawbridge/rootfs-*. What it installs does not become a running service.
+# Touches: Debian packages (as root), .drawbridge/{venv,checkov,workflows,rootfs-*}. What it installs does not become a
+# running service.
 
 # The one release that src/rehearsal/emulator.py reaches into; it names it.
 MOTO="moto[server]==$(sed -n 's/^MOTO = "\(.*\)"$/\1/p' src/rehearsal/emulator.py)"
@@ -8,6 +9,8 @@ MOTO="moto[server]==$(sed -n 's/^MOTO = "\(.*\)"$/\1/p' src/rehearsal/emulator.p
 AWSCLI='awscli==1.45.11'
 # The release whose findings are all answered beside the resources of terraform/.
 CHECKOV='checkov==3.3.30'
+ZIZMOR='zizmor==1.32.0'
+CHECK_JSONSCHEMA='check-jsonschema==0.39.0'
 
 abort() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -196,4 +199,9 @@ install_emulator() {
 # checkov apart from moto: each wants its own release of botocore.
 install_checkov() {
     install_with_pip .drawbridge/checkov "$CHECKOV"
+}
+
+# What reads the workflows: zizmor is one program of its own, check-jsonschema brings GitHub's schema and a YAML reader.
+install_workflow_checks() {
+    install_with_pip .drawbridge/workflows "$ZIZMOR" "$CHECK_JSONSCHEMA"
 }
