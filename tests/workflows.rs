@@ -199,3 +199,118 @@ fn what_nix_does_not_tell_is_no_small_closure() {
         assert_eq!((ended.code, calls.as_str()), (Some(2), ""), "{wrong:?}");
     }
 }
+
+/// Plays terraform and drawbridge for `scripts/deploy.sh`: writes down what is asked, answers from files.
+const PLAYS: &str = r#"#!/bin/sh
+folder=${0%/*}
+echo "${0##*/} $*" >>"$folder/calls"
+case "$*" in
+  *' output '*) cat "$folder/outputs" ;;
+  *' plan '*) exit "$(cat "$folder/plan-status")" ;;
+  *' show '*) cat "$folder/plan" ;;
+  *) exit "$(cat "$folder/${0##*/}-status")" ;;
+esac
+"#;
+
+/// `scripts/deploy.sh` with a position, what the state tells, and the addresses that the plan makes anew; the statuses
+/// are those of terraform's and drawbridge's deeds. Returns how it ended and what it called, deeds only.
+fn deploy(
+    position: &str,
+    outputs: &Value,
+    made: &[&str],
+    statuses: [u8; 2],
+) -> (Outcome, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    for (program, status) in ["terraform", "drawbridge"].iter().zip(statuses) {
+        put(program, PLAYS);
+        let file = folder.path().join(program);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        put(&format!("{program}-status"), &status.to_string());
+    }
+    let changes: Vec<_> = made
+        .iter()
+        .map(|address| json!({"address": address, "change": {"actions": ["delete", "create"]}}))
+        .collect();
+    put("plan", &json!({"resource_changes": changes}).to_string());
+    put("plan-status", "2");
+    put("outputs", &outputs.to_string());
+    put("nat.auto.tfvars.json", position);
+    let path = std::env::var("PATH").unwrap();
+    let mut command = Command::new(repository().join("scripts/deploy.sh"));
+    command
+        .arg("--without-ssh")
+        .env("PATH", format!("{}:{path}", folder.path().display()))
+        .env("DRAWBRIDGE_BIN", folder.path().join("drawbridge"))
+        .env("DRAWBRIDGE_TERRAFORM_DIR", folder.path())
+        .env_remove("CI");
+    let ended = run(&mut command, Duration::from_secs(20));
+    let calls = fs::read_to_string(folder.path().join("calls")).unwrap_or_default();
+    let place = format!("-chdir={} ", folder.path().display());
+    let deeds = calls
+        .lines()
+        .map(|call| call.replace(&place, ""))
+        .filter(|call| call.starts_with("drawbridge") || call.contains(" apply "))
+        .collect();
+    (ended, deeds)
+}
+
+const OPEN: &str = r#"{"nat_gateway": true}"#;
+const CLOSED: &str = r#"{"nat_gateway": false}"#;
+
+#[test]
+fn a_first_deploy_that_fails_closes_the_window() {
+    let (ended, deeds) = deploy(CLOSED, &json!({}), &[], [1, 0]);
+    assert_eq!(ended.code, Some(1), "{}", ended.text);
+    assert_eq!(
+        deeds.last().unwrap(),
+        "drawbridge nat close --force --leave-rest --without-ssh"
+    );
+    // The apply went well, and the hosts do not come up.
+    let (ended, deeds) = deploy(CLOSED, &json!({}), &[], [0, 3]);
+    assert_eq!(ended.code, Some(3), "{}", ended.text);
+    assert_eq!(
+        deeds[1..],
+        [
+            "drawbridge nat close --wait --without-ssh",
+            "drawbridge nat close --force --leave-rest --without-ssh"
+        ]
+    );
+    assert!(
+        ended.text.contains("THE WINDOW MAY STILL BE OPEN"),
+        "{}",
+        ended.text
+    );
+}
+
+#[test]
+fn a_window_is_opened_for_new_private_hosts_and_for_nothing_else() {
+    let deployed = json!({"deployment": {}});
+    for made in [&["aws_instance.bastion", "aws_lb_listener.http"][..], &[]] {
+        let (ended, deeds) = deploy(CLOSED, &deployed, made, [0, 0]);
+        assert_eq!(ended.code, Some(0), "{}", ended.text);
+        assert!(
+            deeds.len() == 1 && deeds[0].starts_with("terraform apply"),
+            "{deeds:?}"
+        );
+    }
+    let (ended, deeds) = deploy(CLOSED, &deployed, &["aws_instance.database"], [0, 5]);
+    assert_eq!(ended.code, Some(5), "{}", ended.text);
+    let lease = "drawbridge nat open --leave-rest --for 45m --without-ssh -- terraform ";
+    assert!(
+        deeds.len() == 1
+            && deeds[0].starts_with(lease)
+            && deeds[0].ends_with("-replace=aws_instance.backend"),
+        "{deeds:?}"
+    );
+    let (_, deeds) = deploy(CLOSED, &deployed, &["aws_instance.backend"], [0, 0]);
+    assert!(
+        deeds[0].starts_with(lease) && !deeds[0].contains("-replace"),
+        "{deeds:?}"
+    );
+
+    let (ended, deeds) = deploy(OPEN, &deployed, &["aws_instance.backend"], [0, 0]);
+    assert_eq!((ended.code, deeds), (Some(4), vec![]), "{}", ended.text);
+    let (ended, deeds) = deploy("{}", &deployed, &["aws_instance.backend"], [0, 0]);
+    assert_eq!((ended.code, deeds), (Some(1), vec![]), "{}", ended.text);
+}
