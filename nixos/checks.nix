@@ -56,6 +56,7 @@ lib.mapAttrs evaluation (
       fileset = fileset.unions [
         (fileset.fromSource package.src)
         ../README.md
+        ../nixos
         ../terraform
       ];
     };
