@@ -64,14 +64,11 @@ let
       diskSize = 2048;
       # No way out but by the router.
       qemu.networkingOptions = lib.mkForce [ ];
-      interfaces.eth1 = {
-        vlan = subnets.${role};
-        assignIP = false;
-      };
+      vlans = [ subnets.${role} ];
     };
     networking = {
       useDHCP = false;
-      interfaces.eth1.ipv4.addresses = [
+      interfaces.eth1.ipv4.addresses = lib.mkForce [
         {
           address = address role;
           prefixLength = 24;
@@ -120,13 +117,8 @@ pkgs.testers.runNixOSTest {
       {
         virtualisation = {
           memorySize = 1536;
-          interfaces = lib.mapAttrs' (
-            _: vlan:
-            lib.nameValuePair "eth${toString vlan}" {
-              inherit vlan;
-              assignIP = false;
-            }
-          ) subnets;
+          # eth1 to eth3
+          vlans = lib.sort lib.lessThan (lib.attrValues subnets);
         };
         boot.kernel.sysctl."net.ipv4.ip_forward" = 1;
         networking = {
@@ -138,7 +130,7 @@ pkgs.testers.runNixOSTest {
             lib.mapAttrs' (
               _: vlan:
               lib.nameValuePair "eth${toString vlan}" {
-                ipv4.addresses = [
+                ipv4.addresses = lib.mkForce [
                   {
                     address = "10.20.${toString vlan}.1";
                     prefixLength = 24;
