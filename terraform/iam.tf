@@ -7,8 +7,8 @@ locals {
     database = [aws_ssm_parameter.database_login.arn, aws_ssm_parameter.database_certificate.arn]
   }
   may_read = {
-    bastion  = []
-    backend  = [aws_ssm_parameter.database_login.arn, aws_ssm_parameter.database_certificate.arn]
+    bastion = []
+    backend = [aws_ssm_parameter.database_login.arn, aws_ssm_parameter.database_certificate.arn]
     # Whether a rotation that was interrupted had got as far as publishing.
     database = [aws_ssm_parameter.database_login.arn]
   }
