@@ -55,9 +55,22 @@ let
     };
   };
 
+  # `virtualisation.vlans` has a file of its own since 26.11; naming it again does no harm.
+  networkOptions =
+    { lib, modulesPath, ... }:
+    let
+      file = "${modulesPath}/virtualisation/guest-networking-options.nix";
+    in
+    {
+      imports = lib.optional (builtins.pathExists file) file;
+    };
+
   # What EC2 would do for an instance.
   host = role: {
-    imports = [ drawbridge.${role} ];
+    imports = [
+      drawbridge.${role}
+      networkOptions
+    ];
 
     virtualisation = {
       memorySize = 1024;
@@ -115,6 +128,7 @@ pkgs.testers.runNixOSTest {
         );
       in
       {
+        imports = [ networkOptions ];
         virtualisation = {
           memorySize = 1536;
           # eth1 to eth3
