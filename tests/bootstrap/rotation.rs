@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::imds::Imds;
-use super::scenarios::login;
+use super::secrets::login;
 use super::world::{NAME, World, inside, kill_group, sh};
 use crate::support::eventually;
 use crate::support::load::{Load, pass_listener};

@@ -91,6 +91,11 @@ pub fn sh(script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
+/// A file's permissions.
+pub fn mode(file: &str) -> u32 {
+    fs::metadata(file).unwrap().permissions().mode() & 0o7777
+}
+
 /// The last processes of a server that was stopped hard may hold the volume for a moment.
 pub const UNMOUNT: &str = "for i in $(seq 50); do
     if ! mountpoint -q /var/lib/postgresql || umount /var/lib/postgresql 2>/dev/null; then break; fi; sleep 0.1; done
