@@ -14,7 +14,7 @@ use drawbridge::{api, serve, telemetry};
 
 /// What runs on the instances of a Drawbridge deployment: first boot, and the API
 ///
-/// Exit status: 0 done, 1 failed (the last line says why), 2 wrong usage.
+/// Exit status: 0 done, 1 failed (the last line says why), 2 wrong usage; `egress` has two more.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -33,6 +33,10 @@ enum Command {
     /// Make this instance what its user data says; safe to run again, at every boot
     Bootstrap(BootstrapArgs),
     /// Replace the database password while requests go on; on the database host and the backend side by side
+    ///
+    /// As root, with the NAT window open; safe to run again. `drawbridge rotate-password` runs it on both.
+    ///
+    /// Exit status: 0 rotated, 1 not (the last line says why and what still works), 2 wrong usage.
     RotatePassword(RotateArgs),
     /// Show how far the bootstrap of this instance is
     Report(ReportArgs),

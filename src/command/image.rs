@@ -25,14 +25,25 @@ use crate::terraform::{Terraform, TerraformError, directory};
 
 /// The images that the hosts start from: build, publish, prune
 #[derive(Clone, Debug, Subcommand)]
+#[command(after_help = IMAGE_HELP)]
 pub enum ImageCommand {
-    /// `image build`
+    /// Build images with Nix: `nix build .#ami-ROLE`
+    #[command(after_help = BUILD_HELP)]
     Build(BuildArgs),
-    /// `image publish`
+    /// Make AMIs of raw images; resumes, and does nothing twice
+    #[command(long_about = PUBLISH_ABOUT, after_help = PUBLISH_HELP)]
     Publish(PublishArgs),
-    /// `image prune`
+    /// Remove old AMIs with their snapshots; shows only, without --yes
+    #[command(long_about = PRUNE_ABOUT, after_help = PRUNE_HELP)]
     Prune(PruneArgs),
 }
+
+const IMAGE_HELP: &str = "\
+Examples:
+  drawbridge image publish
+  drawbridge image prune
+
+The exit statuses are in the help of each.";
 
 const BUILD_HELP: &str = "\
 Examples:
@@ -99,9 +110,8 @@ Exit status:
        was removed
   130  interrupted; run it again and it goes on";
 
-/// Build images with Nix: `nix build .#ami-ROLE`
+/// `image build`
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = BUILD_HELP)]
 pub struct BuildArgs {
     /// bastion, backend or database; may be repeated; default: all three
     #[arg(long, value_parser = role)]
@@ -111,9 +121,8 @@ pub struct BuildArgs {
     system: Option<System>,
 }
 
-/// Make AMIs of raw images; resumes, and does nothing twice
+/// `image publish`
 #[derive(Args, Clone, Debug)]
-#[command(long_about = PUBLISH_ABOUT, after_long_help = PUBLISH_HELP)]
 pub struct PublishArgs {
     #[command(flatten)]
     deployment: DeploymentArgs,
@@ -137,9 +146,8 @@ pub struct PublishArgs {
     json: bool,
 }
 
-/// Remove old AMIs with their snapshots; shows only, without --yes
+/// `image prune`
 #[derive(Args, Clone, Debug)]
-#[command(long_about = PRUNE_ABOUT, after_long_help = PRUNE_HELP)]
 pub struct PruneArgs {
     #[command(flatten)]
     deployment: DeploymentArgs,

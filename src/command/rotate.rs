@@ -21,14 +21,36 @@ const HALVES: [Role; 2] = [Role::Database, Role::Backend];
 /// Beyond the hosts' own limit: for logging in, and for going back.
 const GRACE: Duration = Duration::from_secs(60);
 
+const ABOUT: &str = "\
+Replace the database password while requests go on; needs the NAT window open.
+
+Both private hosts do their half at the same time, through the bastion: the database lets the other of two logins in
+with a new password and publishes it, the backend starts the API anew with it on a socket that stays open, then the
+database retires the old login. Cut off anywhere, a login that works is left, and the next run goes on. If the API does
+not become ready with the new login, the backend goes back to the one of before.";
+
+const HELP: &str = "\
+Examples:
+  drawbridge nat open --for 15m -- drawbridge rotate-password
+
+stdout has a line for each host with how its half ended.
+
+Exit status:
+  0    rotated on both hosts, or an earlier rotation finished
+  1    failed on a host, or not known of it; its line says why and what still works; run it again and it goes on
+  2    wrong usage
+  4    refused: the NAT window is closed; nothing was changed
+  130  interrupted; the login in use works; run it again and it goes on";
+
 /// Replace the database password while requests go on; needs the NAT window open
 #[derive(Args, Clone, Debug)]
+#[command(long_about = ABOUT, after_help = HELP)]
 pub struct RotateArgs {
     #[command(flatten)]
     deployment: DeploymentArgs,
     #[command(flatten)]
     access: AccessArgs,
-    /// Give up after this long; whatever was reached then works, and the next run goes on
+    /// Give up after this long, 30 to 3600; whatever was reached then works, and the next run goes on
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(30..=3600))]
     timeout: u64,
 }
@@ -82,7 +104,7 @@ impl RotateArgs {
         {
             progress.clear();
             progress.say_always(
-                "drawbridge: the NAT window is closed, and the hosts hand the new password over through it; `drawbridge nat open`, then run this again. Nothing was changed",
+                "drawbridge: the NAT window is closed, and the hosts hand the new password over through it: `drawbridge nat open --for 15m -- drawbridge rotate-password`. Nothing was changed",
             );
             return Ok(Exit::Refused);
         }

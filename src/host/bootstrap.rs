@@ -21,7 +21,8 @@ use crate::error_chain::chain;
 #[derive(Debug, Clone, Args)]
 pub struct BootstrapArgs {
     /// Give up after this many seconds; the next run continues. The default allows for a backend that waits for a
-    /// database whose volume is attached late, and stays below the four hours the NAT window may stand.
+    /// database whose volume is attached late, and stays below the four hours after which AWS deletes the NAT
+    /// gateway by default.
     #[arg(long, value_name = "SECONDS", default_value_t = 1200, value_parser = clap::value_parser!(u64).range(1..=14_400))]
     pub timeout: u64,
     /// Do the first boot's steps also on a host that is complete, e.g. on the backend after the database host was

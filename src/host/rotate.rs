@@ -36,7 +36,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// side by side, as root, while the NAT window is open; safe to run again at any time.
 #[derive(Debug, Clone, Args)]
 pub struct RotateArgs {
-    /// Give up after this many seconds. Whatever was reached then works; the next run goes on from there.
+    /// Give up after this many seconds, 5 to 3600. Whatever was reached then works; the next run goes on from there.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub timeout: u64,
     /// Backend: where the API says that it is ready, `http://ADDRESS:PORT/PATH` with an IP address of this host. The
@@ -81,7 +81,7 @@ pub enum RotateError {
     OtherRole(Role),
     /// Nothing was published yet, or SSM is not reached.
     #[error(
-        "the published login cannot be read, so nothing was changed; open the NAT window (`drawbridge nat open`) and run this again"
+        "the published login cannot be read, so nothing was changed; open the NAT window (`drawbridge nat open --for 15m`) and run this again"
     )]
     NoWindow(#[source] GaveUp),
     /// The bootstrap has not sealed anything yet.
