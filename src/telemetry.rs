@@ -20,6 +20,9 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, String> {
 
 /// Installs the process's log, and makes panics lines of it. Call it once.
 ///
+/// A line that cannot be written is lost and nothing else: whoever reads it may go away in the middle of what is done
+/// here, and the library's complaint about that would end the process.
+///
 /// # Errors
 /// The filter cannot be parsed, or a log is installed already.
 pub fn install(settings: &LogSettings) -> Result<(), String> {
@@ -32,6 +35,7 @@ pub fn install(settings: &LogSettings) -> Result<(), String> {
                     .json()
                     .flatten_event(true)
                     .with_span_list(false)
+                    .log_internal_errors(false)
                     .with_writer(io::stderr),
             )
             .try_init(),
@@ -40,6 +44,7 @@ pub fn install(settings: &LogSettings) -> Result<(), String> {
                 fmt::layer()
                     .with_ansi(io::stderr().is_terminal())
                     .with_target(false)
+                    .log_internal_errors(false)
                     .with_writer(io::stderr),
             )
             .try_init(),
