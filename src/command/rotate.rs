@@ -7,14 +7,14 @@ use clap::Args;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::time::timeout;
 
-use super::DeploymentArgs;
 use super::access::{AccessArgs, access};
+use super::{DeploymentArgs, print};
 use crate::appliance::Role;
 use crate::bastion::{Access, SshError};
 use crate::cloud::{Cloud, GatewayState};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
-use crate::progress::Progress;
+use crate::progress::{Progress, escape};
 
 /// The hosts that have a half to do, the one that begins first.
 const HALVES: [Role; 2] = [Role::Database, Role::Backend];
@@ -120,7 +120,8 @@ impl RotateArgs {
         progress.clear();
         let mut all_done = true;
         for (role, outcome) in outcomes {
-            println!("{role}: {outcome}");
+            // A host's words end up in it.
+            print(&(escape(&format!("{role}: {outcome}")) + "\n"));
             all_done &= outcome.is_done();
         }
         Ok(if all_done { Exit::Done } else { Exit::Failed })
