@@ -25,17 +25,18 @@ struct Print {
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 /// Why a file is not published.
 #[derive(Debug, thiserror::Error)]
 pub enum BadDisk {
-    /// Nothing was begun.
+    /// What was uploaded of it is not made an image.
     #[error("cannot read {}: {source}; build it anew with `nix build .#ami-ROLE`", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
+        /// `read` or `uploaded`.
+        doing: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -111,7 +112,7 @@ impl BadDisk {
     /// Whether nothing was begun.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Changed { doing, .. } if *doing != "read")
+        !matches!(self, Self::Changed { doing, .. } | Self::Unreadable { doing, .. } if *doing != "read")
     }
 }
 
@@ -142,6 +143,7 @@ impl Disk {
     pub fn open(path: &Path, bytes: u64) -> Result<Self, BadDisk> {
         let unreadable = |source| BadDisk::Unreadable {
             path: path.to_owned(),
+            doing: "read",
             source,
         };
         let mut file = File::open(path).map_err(unreadable)?;
@@ -181,14 +183,15 @@ impl Disk {
         &self.file
     }
 
-    /// For a read that failed.
-    pub fn unreadable(&self, source: io::Error) -> BadDisk {
+    /// For a read that failed while it was `doing`: `read` or `uploaded`.
+    pub fn unreadable(&self, doing: &'static str, source: io::Error) -> BadDisk {
         // Shorter than it was: the read met the end.
         if source.kind() == io::ErrorKind::UnexpectedEof {
-            return self.changed("read", "it has become shorter");
+            return self.changed(doing, "it has become shorter");
         }
         BadDisk::Unreadable {
             path: self.path.clone(),
+            doing,
             source,
         }
     }
@@ -212,7 +215,7 @@ impl Disk {
         let held = self
             .file
             .metadata()
-            .map_err(|source| self.unreadable(source))?;
+            .map_err(|source| self.unreadable(doing, source))?;
         for print in [Print::of(&held), Print::of(&now)] {
             if let Some(what) = self.before.difference(print) {
                 return Err(self.changed(doing, what));
@@ -229,7 +232,6 @@ impl Print {
             inode: metadata.ino(),
             bytes: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
@@ -311,14 +313,14 @@ fn judge(
             None => Ok(()),
         };
     }
-    if !start[512..].starts_with(b"EFI PART") {
+    if start.get(512..520) != Some(b"EFI PART") {
         return Err(BadDisk::NoDisk {
             path: path(),
             missing: "GPT where its protective MBR announces one",
         });
     }
     // The second header stands in the disk's last sector; the first one says where that is.
-    let second = number(&start[512 + 32..512 + 40]);
+    let second = start.get(512 + 32..512 + 40).map_or(u64::MAX, number);
     let has_second = second < sectors
         && read(second * SECTOR).is_ok_and(|sector| sector.starts_with(b"EFI PART"));
     if !has_second {

@@ -260,7 +260,7 @@ fn parse(text: &str) -> Result<Unfinished, String> {
                 gib: first.gib,
                 description: first.description,
                 tags: first.tags,
-                idle: Duration::from_secs(first.idle_minutes * 60),
+                idle: Duration::from_secs(first.idle_minutes.saturating_mul(60)),
             },
         },
         snapshot: None,

@@ -13,6 +13,9 @@ use super::disk::{BadDisk, Disk};
 /// EBS's block: <https://docs.aws.amazon.com/ebs/latest/APIReference/API_StartSnapshot.html#API_StartSnapshot_ResponseSyntax>
 pub const BLOCK: u64 = 512 * 1024;
 
+/// What happens to the disk, for [`BadDisk`].
+const DOING: &str = "read";
+
 /// SHA-256 of a block, its end filled up with zeros.
 pub type BlockHash = [u8; 32];
 
@@ -54,7 +57,8 @@ impl fmt::Display for Content {
 }
 
 impl Manifest {
-    /// Reads the disk; `read` hears how many bytes of it are behind, holes included. Blocks.
+    /// Reads the disk; `read` hears how many bytes of it are behind, holes included. Blocks the
+    /// thread.
     ///
     /// # Errors
     /// [`BadDisk::Changed`] when it is not the same at the end, and when it cannot be read.
@@ -65,8 +69,10 @@ impl Manifest {
             read_bytes: 0,
         };
         let mut at = 0;
-        while let Some(block) = next_data(disk, at).map_err(|error| disk.unreadable(error))? {
-            let data = read_block(disk, block)?;
+        while let Some(block) =
+            next_data(disk, at).map_err(|error| disk.unreadable(DOING, error))?
+        {
+            let data = read_block(disk, block, DOING)?;
             manifest.read_bytes += BLOCK.min(disk.bytes() - u64::from(block) * BLOCK);
             if data.iter().any(|byte| *byte != 0) {
                 manifest.blocks.push((block, hash(&data)));
@@ -74,7 +80,7 @@ impl Manifest {
             at = (u64::from(block) + 1) * BLOCK;
             read(at.min(disk.bytes()));
         }
-        disk.check_unchanged("read")?;
+        disk.check_unchanged(DOING)?;
         Ok(manifest)
     }
 
@@ -112,17 +118,17 @@ impl Manifest {
     }
 }
 
-/// The block, its end filled up with zeros.
+/// The block, its end filled up with zeros; `doing` is `read` or `uploaded`, for the error.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn read_block(disk: &Disk, block: u32) -> Result<Vec<u8>, BadDisk> {
+pub fn read_block(disk: &Disk, block: u32, doing: &'static str) -> Result<Vec<u8>, BadDisk> {
     let start = u64::from(block) * BLOCK;
     let length = BLOCK.min(disk.bytes().saturating_sub(start));
     let mut data = vec![0; BLOCK as usize];
     disk.file()
         .read_exact_at(&mut data[..length as usize], start)
-        .map_err(|error| disk.unreadable(error))?;
+        .map_err(|error| disk.unreadable(doing, error))?;
     Ok(data)
 }
 
@@ -138,7 +144,8 @@ fn as_hash(bytes: &[u8]) -> BlockHash {
     hash
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

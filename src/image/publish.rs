@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use super::disk::Disk;
 use super::info::ImageInfo;
 use super::journal::{Begun, Journal, Unfinished};
-use super::manifest::{BLOCK, Content, Manifest};
+use super::manifest::{BLOCK, Content, Manifest, hex};
 use super::source::Source;
 use super::target::Target;
 use super::upload::Upload;
@@ -164,7 +164,7 @@ async fn read(folder: Folder, progress: &Progress) -> Result<Read, ImageError> {
     });
     let manifest = manifest
         .await
-        .map_err(|error| disk.unreadable(error.into()))??;
+        .map_err(|error| disk.unreadable("read", error.into()))??;
     Ok(Read {
         content: manifest.content(),
         info: folder.info,
@@ -486,7 +486,7 @@ fn token() -> String {
         let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
         bytes[..16].copy_from_slice(&now.to_le_bytes());
     }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&bytes)
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use super::journal::Journal;
 use super::manifest::{BlockHash, Manifest, hash, read_block};
 use crate::cloud::ebs::Ebs;
 
+/// What happens to the disk, for [`BadDisk`](super::BadDisk).
+const DOING: &str = "uploaded";
+
 /// What is sent, and where to.
 #[derive(Debug)]
 pub struct Upload<'a> {
@@ -53,7 +56,7 @@ impl Upload<'_> {
             let Some(ended) = under_way.join_next().await else {
                 return Ok(count);
             };
-            let block = ended.map_err(|error| self.disk.unreadable(error.into()))??;
+            let block = ended.map_err(|error| self.disk.unreadable(DOING, error.into()))??;
             journal.note_block(block)?;
             count += 1;
             sent(count);
@@ -70,16 +73,16 @@ impl Upload<'_> {
         async move {
             let reading = Arc::clone(&disk);
             let read = spawn_blocking(move || {
-                let data = read_block(&reading, block)?;
+                let data = read_block(&reading, block, DOING)?;
                 if hash(&data) != wanted {
                     let what = format!("block {block} is not what it was");
-                    return Err(reading.changed("uploaded", what));
+                    return Err(reading.changed(DOING, what));
                 }
                 Ok(data)
             });
             let data = read
                 .await
-                .map_err(|error| disk.unreadable(error.into()))??;
+                .map_err(|error| disk.unreadable(DOING, error.into()))??;
             ebs.put(&snapshot, block, data, &wanted).await?;
             Ok(block)
         }
