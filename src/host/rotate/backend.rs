@@ -12,6 +12,10 @@ use crate::host::steps::{api, ready, seal};
 /// A start with no migrations to make takes a second or two.
 const READY_LIMIT: Duration = Duration::from_secs(45);
 
+/// Even one that begins in the last second is given this long, or it would always be judged a failure. Three of them fit
+/// into what the operator's command waits beyond the limit.
+const LEAST_READY_LIMIT: Duration = Duration::from_secs(10);
+
 pub(super) struct Half<'a> {
     pub host: &'a Host,
     pub parameters: &'a Parameters,
@@ -99,7 +103,7 @@ impl Half<'_> {
     async fn restart(&self) -> Result<(), String> {
         api::restart().await.map_err(|error| chain(&error))?;
         // The time to go back in is kept.
-        let limit = READY_LIMIT.min(left(self.deadline) / 3);
+        let limit = (left(self.deadline) / 3).clamp(LEAST_READY_LIMIT, READY_LIMIT);
         ready::wait_for(&self.ready_url, limit)
             .await
             .map_err(|error| error.to_string())
