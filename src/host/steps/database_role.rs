@@ -42,6 +42,9 @@ const QUIET: &str = "\
     SET log_min_error_statement = 'panic'; \
     SET log_parameter_max_length_on_error = 0";
 
+/// Somebody else's open transaction must not hold a run up for ever.
+const LOCK_LIMIT: &str = "SET lock_timeout = '30s'";
+
 /// What no role of the application's may do.
 const NO_PRIVILEGES: &str =
     "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT VALID UNTIL 'infinity'";
@@ -53,6 +56,10 @@ pub async fn connect(host: &Host) -> Result<Client, DatabaseRoleError> {
         postgresql::connect(host).await,
     )?;
     refused("be quiet", client.batch_execute(QUIET).await)?;
+    refused(
+        "limit waits for locks",
+        client.batch_execute(LOCK_LIMIT).await,
+    )?;
     Ok(client)
 }
 
