@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput;
 
 pub use self::ec2::{Address, Gateway, GatewayState, Route};
 pub use self::schedule::Schedule;
@@ -168,14 +169,17 @@ impl Cloud {
     /// # Errors
     /// When STS cannot be asked.
     pub async fn account(&self) -> Result<String, CloudError> {
-        let what = "find out whose credentials these are";
-        let asked = self.sts.get_caller_identity().send().await;
-        let identity = asked.map_err(|error| CloudError::Request {
-            what,
+        let caller = self.caller().await.map_err(|trouble| CloudError::Request {
+            what: "find out whose credentials these are",
             region: self.region.clone(),
-            trouble: Trouble::of_sdk(&error),
+            trouble,
         })?;
-        Ok(identity.account.unwrap_or_default())
+        Ok(caller.account.unwrap_or_default())
+    }
+
+    async fn caller(&self) -> Result<GetCallerIdentityOutput, Trouble> {
+        let asked = self.sts.get_caller_identity().send().await;
+        asked.map_err(|error| Trouble::of_sdk(&error))
     }
 
     /// Where.
@@ -189,20 +193,19 @@ impl Cloud {
     /// # Errors
     /// [`CloudError::OtherAccount`], and [`CloudError::Access`] when it cannot be found out.
     pub async fn check_account(&self, account: &str) -> Result<(), CloudError> {
-        let asked = self.sts.get_caller_identity().send().await;
-        let identity = asked.map_err(|error| CloudError::Access {
+        let caller = self.caller().await.map_err(|trouble| CloudError::Access {
             account: account.to_owned(),
             region: self.region.clone(),
-            trouble: Trouble::of_sdk(&error),
+            trouble,
         })?;
-        let given = identity.account.unwrap_or_default();
+        let given = caller.account.unwrap_or_default();
         if given == account {
             return Ok(());
         }
         Err(CloudError::OtherAccount {
             account: account.to_owned(),
             given,
-            arn: identity.arn.unwrap_or_default(),
+            arn: caller.arn.unwrap_or_default(),
         })
     }
 

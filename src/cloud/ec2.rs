@@ -133,9 +133,9 @@ struct RawGateway {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Tag {
-    key: String,
-    value: String,
+pub(super) struct Tag {
+    pub(super) key: String,
+    pub(super) value: String,
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::ec2::Tag;
 use super::{Cloud, CloudError, Trouble};
 
 /// An AMI of this account.
@@ -97,13 +98,6 @@ struct RawSnapshot {
     volume_size: u64,
     #[serde(default)]
     tags: Vec<Tag>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Tag {
-    key: String,
-    value: String,
 }
 
 impl Cloud {
