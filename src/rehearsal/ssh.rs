@@ -154,6 +154,19 @@ fn forwarding(
     Ok(())
 }
 
+/// The beginning of an ssh command that asks nobody and says why something is refused.
+pub fn talkative(config: &str) -> [&str; 7] {
+    [
+        "ssh",
+        "-F",
+        config,
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "LogLevel=INFO",
+    ]
+}
+
 /// Opens one forwarded connection and closes it. Returns what ssh complains of; nothing if it was made.
 fn forward(
     operator: &Operator,
@@ -164,15 +177,7 @@ fn forward(
     let config = folder.join("ssh_config").display().to_string();
     let target = target.to_string();
     let bastion = Role::Bastion.to_string();
-    let ssh = [
-        "ssh",
-        "-F",
-        &config,
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "LogLevel=INFO",
-    ];
+    let ssh = talkative(&config);
     let output = machine
         .command(
             &[&ssh[..], &["-l", TUNNEL_USER, "-W", &target, &bastion]].concat(),

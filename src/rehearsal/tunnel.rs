@@ -52,7 +52,7 @@ struct Attempt {
     refusal: &'static str,
 }
 
-/// Tries all of it. `bastion`, `hosts` are the machines themselves, `folder` is for the files that OpenSSH needs.
+/// Tries all of it from `machine`. `host` finds the hosts themselves; `folder` is for the files that OpenSSH needs.
 ///
 /// # Errors
 /// If something could not be tried.
@@ -115,17 +115,8 @@ pub fn prove<'a>(
 impl Tunnel<'_> {
     fn command(&self, arguments: &[&str]) -> Result<std::process::Output> {
         let config = self.config.display().to_string();
-        let ssh = [
-            "ssh",
-            "-F",
-            &config,
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "LogLevel=INFO",
-        ];
         self.machine
-            .command(&[&ssh[..], arguments].concat(), LIMIT)
+            .command(&[&ssh::talkative(&config)[..], arguments].concat(), LIMIT)
             .environment(self.operator.environment.clone())
             .output()
     }

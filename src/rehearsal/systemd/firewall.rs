@@ -1,12 +1,11 @@
 //! The host's own firewall, as the image loads it: tried from the router itself, whose packets no security group filters.
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::ask;
-use crate::flows::Flow;
+use crate::flows::{Flow, ports_to};
 use crate::rehearsal::machine::Machine;
 use crate::rehearsal::namespaces;
 use crate::rehearsal::network::ROUTER;
@@ -31,11 +30,7 @@ pub fn prove(step: &mut Current<'_>, machine: &Machine, host: &Host, flows: &[Fl
 fn firewall(machine: &Machine, host: &Host, flows: &[Flow]) -> Result<String> {
     let rules = ask(machine, &["nft", "list", "tables"])?;
     ensure!(!rules.is_empty(), "no rule is loaded");
-    let ports: BTreeSet<u16> = flows
-        .iter()
-        .filter(|flow| host.end == Some(flow.to))
-        .map(|flow| flow.port)
-        .collect();
+    let ports = host.end.map(|end| ports_to(flows, end)).unwrap_or_default();
     ensure!(
         !ports.is_empty() && !ports.contains(&UNLISTED),
         "no port to compare with"

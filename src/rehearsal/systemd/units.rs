@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::image::Image;
-use super::{ask, properties};
+use super::{ASK_LIMIT, ask, properties};
 use crate::rehearsal::machine::Machine;
 use crate::rehearsal::report::Current;
 
@@ -38,13 +38,7 @@ fn running(image: &Image, machine: &Machine) -> Result<String> {
         let seen = properties(
             machine,
             &unit,
-            &[
-                "ActiveState",
-                "Result",
-                "Type",
-                "RemainAfterExit",
-                "ConditionResult",
-            ],
+            &["ActiveState", "Result", "Type", "RemainAfterExit"],
         )?;
         let is_active = seen["ActiveState"] == "active";
         // Did its work and ended, or had nothing to do: host keys that are there already.
@@ -71,7 +65,7 @@ fn settled(machine: &Machine) -> Result<String> {
     let deadline = Instant::now() + SETTLE_LIMIT;
     loop {
         let output = machine
-            .command(&["systemctl", "is-system-running"], Duration::from_secs(20))
+            .command(&["systemctl", "is-system-running"], ASK_LIMIT)
             .output()?;
         let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if !["starting", "initializing"].contains(&state.as_str()) {
