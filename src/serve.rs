@@ -68,8 +68,9 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then lets requests under way finish.
 ///
-/// It listens at once, on the socket that systemd passes or else on `http.listen`, and migrates beside that, so that `/health` answers while the database is still away; `/ready`
-/// and everything else that needs the database answer 503 until the schema is in place.
+/// It listens at once, on the socket that systemd passes or else on `http.listen`, and migrates beside that, so that
+/// `/health` answers while the database is still away; `/ready` and everything else that needs the database answer 503
+/// until the schema is in place.
 ///
 /// # Errors
 /// [`ServeError`].
