@@ -9,6 +9,7 @@ mod error;
 mod place;
 pub mod state;
 mod ui;
+pub(crate) mod variables_file;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use crate::appliance::Role;
+use crate::terraform::variables_file;
 
 /// File name inside the terraform directory.
 pub const FILE: &str = "images.auto.tfvars.json";
@@ -103,26 +104,14 @@ impl Variables {
     }
 
     fn write(&self, directory: &Path) -> io::Result<()> {
-        let file = directory.join(FILE);
         let images = self
             .images
             .iter()
             .map(|(role, id)| (role.to_string(), Value::String(id.clone())));
         let mut content = self.others.clone();
         content.insert("images".to_owned(), Value::Object(images.collect()));
-        let mut draft = tempfile::Builder::new()
-            .prefix(".images-")
-            .tempfile_in(directory)?;
-        writeln!(draft, "{}", serde_json::to_string_pretty(&content)?)?;
-        // Temporary files are private; this one belongs to the repository like its neighbours.
-        let permissions =
-            fs::metadata(&file).or_else(|_| fs::metadata(directory.join("variables.tf")));
-        if let Ok(permissions) = permissions {
-            draft.as_file().set_permissions(permissions.permissions())?;
-        }
-        draft.as_file().sync_all()?;
-        draft.persist(&file)?;
-        Ok(())
+        let text = serde_json::to_string_pretty(&content)? + "\n";
+        variables_file::replace(directory, FILE, &text)
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
+
+use crate::terraform::variables_file;
 
 /// File name inside the terraform directory.
 pub const FILE: &str = "nat.auto.tfvars.json";
@@ -163,24 +164,8 @@ impl Position {
     /// [`PositionError::Write`]
     pub fn write(self, directory: &Path) -> Result<(), PositionError> {
         let file = directory.join(FILE);
-        let put = || {
-            let mut temporary = tempfile::Builder::new()
-                .prefix(".nat-position-")
-                .tempfile_in(directory)?;
-            writeln!(temporary, "{}", self.content())?;
-            temporary.as_file().sync_all()?;
-            // Temporary files are private; this one belongs to the repository like its neighbours.
-            let permissions = fs::metadata(&file).map(|meta| meta.permissions());
-            if let Ok(permissions) = permissions {
-                temporary.as_file().set_permissions(permissions)?;
-            }
-            temporary.persist(&file)?;
-            Ok(())
-        };
-        put().map_err(|source: std::io::Error| PositionError::Write {
-            file: file.clone(),
-            source,
-        })
+        variables_file::replace(directory, FILE, &(self.content() + "\n"))
+            .map_err(|source| PositionError::Write { file, source })
     }
 }
 
