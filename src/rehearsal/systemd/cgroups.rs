@@ -170,7 +170,7 @@ fn parse(mounts: &str) -> Vec<Hierarchy> {
         })
         .filter(|hierarchy| {
             let counts = |name: &&str| hierarchy.controllers.iter().any(|c| c == name);
-            hierarchy.is_v2 || V1.iter().any(|name| counts(name))
+            hierarchy.is_v2 || V1.iter().any(counts)
         })
         .collect()
 }
