@@ -44,8 +44,7 @@ in
 {
   problems =
     lib.concatMap (
-      flow:
-      wrongEnd flow "from" sources ++ wrongEnd flow "to" targets ++ wrongPort flow ++ wrongNeed flow
+      flow: wrongEnd flow "from" sources ++ wrongEnd flow "to" targets ++ wrongPort flow ++ wrongNeed flow
     ) flows
     ++ map (name: "terraform/flows.json lists ${name} more than once; keep one of them.") twice;
 

@@ -85,10 +85,7 @@ in
   # from the bastion's address: one person's wrong key would shut all others out. To the bastion an office comes from one
   # address: with sshd's own numbers (authfail:5s, min:15s) three wrong keys would shut it out, with these fifteen at once.
   environment.etc.${penalties}.text =
-    if role == "bastion" then
-      "PerSourcePenalties authfail:2s min:30s\n"
-    else
-      "PerSourcePenalties no\n";
+    if role == "bastion" then "PerSourcePenalties authfail:2s min:30s\n" else "PerSourcePenalties no\n";
 
   # Whoever holds a key of tunnel_ssh_keys or admin_ssh_keys. Two locks, either of which is enough: sshd runs ForceCommand
   # whatever is asked for, and it runs it by this shell, which does the same whatever it is given.
