@@ -39,11 +39,14 @@
 
       # Flakes of their own, evaluated with this one in place of their input.
       examples = lib.genAttrs [ "atuin" ] (
-        name: system:
-        (import ./nixos/examples/${name}/flake.nix).outputs {
-          inherit self nixpkgs system;
-          drawbridge = self;
-        }
+        name:
+        lib.fix (
+          example:
+          (import ./nixos/examples/${name}/flake.nix).outputs {
+            self = example;
+            drawbridge = self;
+          }
+        )
       );
     in
     {
@@ -93,7 +96,9 @@
           inherit pkgs;
           inherit (self) evaluated nixosModules;
           hosts = lib.genAttrs roles (role: self.nixosConfigurations.${hostName role system});
-          examples = lib.mapAttrs (_: example: (example system).nixosConfigurations.backend) examples;
+          examples = lib.mapAttrs (
+            _: example: example.nixosConfigurations.${hostName "backend" system}
+          ) examples;
           optionsDoc = self.packages.${system}.option-docs;
         }
       );

@@ -9,23 +9,25 @@
 
   # In a repository of your own: `drawbridge.url = "github:<owner>/<repository>"`.
   inputs.drawbridge.url = "path:../../..";
-  inputs.nixpkgs.follows = "drawbridge/nixpkgs";
 
   outputs =
+    { self, drawbridge }:
+    let
+      backend =
+        system:
+        drawbridge.lib.mkAppliance {
+          inherit system;
+          role = "backend";
+          modules = [ ./atuin.nix ];
+        };
+    in
     {
-      self,
-      drawbridge,
-      nixpkgs,
-      # or aarch64-linux, for Graviton
-      system ? "x86_64-linux",
-    }:
-    {
-      nixosConfigurations.backend = drawbridge.lib.mkAppliance {
-        inherit system;
-        role = "backend";
-        modules = [ ./atuin.nix ];
-      };
+      nixosConfigurations.backend = backend "x86_64-linux";
+      # Graviton
+      nixosConfigurations.backend-aarch64 = backend "aarch64-linux";
 
-      packages.${system}.ami = self.nixosConfigurations.backend.config.system.build.images.ami;
+      packages.x86_64-linux.ami = self.nixosConfigurations.backend.config.system.build.images.ami;
+      packages.aarch64-linux.ami =
+        self.nixosConfigurations.backend-aarch64.config.system.build.images.ami;
     };
 }
