@@ -12,11 +12,16 @@ let
   inherit (pkgs)
     drawbridge
     drawbridge-host
+    e2fsprogs
+    git
     lib
     nixfmt
+    openssh
+    postgresql_17
     runCommand
     rustfmt
     shellcheck
+    util-linux
     ;
   inherit (lib) fileset;
   manifest = lib.importTOML ../Cargo.toml;
@@ -56,11 +61,20 @@ lib.mapAttrs evaluation (
       fileset = fileset.unions [
         (fileset.fromSource package.src)
         ../README.md
+        ../flake.lock
         ../nixos
         ../terraform
       ];
     };
     doCheck = true;
+    # What they run: ssh-keygen, mkfs and blkid on files, `postgres -C`.
+    nativeCheckInputs = [
+      e2fsprogs
+      git
+      openssh
+      postgresql_17
+      util-linux
+    ];
     cargoCheckType = "debug";
     # Both programs' modules
     cargoCheckNoDefaultFeatures = false;
@@ -116,18 +130,26 @@ lib.mapAttrs evaluation (
         touch $out
       '';
 
+  # The same files as in scripts/test.
   scripts =
     runCommand "scripts"
       {
         nativeBuildInputs = [ shellcheck ];
         source = fileset.toSource {
           root = ../.;
-          fileset = fileset.maybeMissing ../scripts;
+          fileset = fileset.unions [
+            ../.ci
+            ../scripts
+            (fileset.fileFilter (file: file.hasExt "sh") ../src/rehearsal)
+          ];
         };
       }
       ''
         cd $source
-        grep --recursive --files-with-matches --extended-regexp '^#!.*\b(ba)?sh\b' scripts | xargs shellcheck
+        {
+          grep --recursive --files-with-matches --extended-regexp '^#!.*\b(ba)?sh\b' .ci scripts
+          find . -name '*.sh'
+        } | xargs shellcheck --external-sources
         touch $out
       '';
 }
