@@ -53,6 +53,8 @@ for program in terraform jq; do
 done
 folder=${DRAWBRIDGE_TERRAFORM_DIR:-$root/terraform}
 folder=$(cd -- "$folder" && pwd) || abort 'set DRAWBRIDGE_TERRAFORM_DIR to the folder with your *.tf files'
+# drawbridge would look for it from the current folder.
+export DRAWBRIDGE_TERRAFORM_DIR=$folder
 position=$folder/nat.auto.tfvars.json
 
 # A runner's disk goes with the job. A state on it would be forgotten, and the next job would make everything once more.
