@@ -32,7 +32,7 @@ in
         "serve"
       ];
       defaultText = lib.literalExpression ''[ (lib.getExe config.drawbridge.backend.package) "serve" ]'';
-      example = lib.literalExpression ''[ (lib.getExe pkgs.my-api) "--listen" "0.0.0.0:8000" ]'';
+      example = lib.literalExpression ''[ (lib.getExe pkgs.my-api) "serve" ]'';
       description = ''
         Program and arguments; no shell reads them. It runs as `drawbridge`, a user that owns nothing.
 

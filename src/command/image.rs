@@ -27,14 +27,11 @@ use crate::terraform::{Terraform, TerraformError, directory};
 #[derive(Clone, Debug, Subcommand)]
 #[command(after_help = IMAGE_HELP)]
 pub enum ImageCommand {
-    /// Build images with Nix: `nix build .#ami-ROLE`
-    #[command(after_help = BUILD_HELP)]
+    #[allow(missing_docs, reason = "what `--help` says stands at the arguments")]
     Build(BuildArgs),
-    /// Make AMIs of raw images; resumes, and does nothing twice
-    #[command(long_about = PUBLISH_ABOUT, after_help = PUBLISH_HELP)]
+    #[allow(missing_docs, reason = "what `--help` says stands at the arguments")]
     Publish(PublishArgs),
-    /// Remove old AMIs with their snapshots; shows only, without --yes
-    #[command(long_about = PRUNE_ABOUT, after_help = PRUNE_HELP)]
+    #[allow(missing_docs, reason = "what `--help` says stands at the arguments")]
     Prune(PruneArgs),
 }
 
@@ -65,8 +62,8 @@ no bucket, no import role; blocks of zeros are not sent. The AMI demands IMDSv2,
 tags name role, system, content, commit and nixpkgs revision.
 
 An image whose content is published already is used as it is. Interrupted anywhere, run it again: what has arrived is
-remembered in .drawbridge/publish and not sent twice. Other roles' entries in the file stay. Where Terraform's state
-holds a deployment, another account or region than its own is refused.
+remembered in .drawbridge/publish and not sent twice. Other roles' entries in the file stay. Where terraform is
+initialised and its state holds a deployment, another account or region than its own is refused.
 
 Costs: the snapshots, about 0.05 USD a month per GB that is not zeros; `drawbridge image prune` removes old ones.";
 
@@ -110,8 +107,9 @@ Exit status:
        was removed
   130  interrupted; run it again and it goes on";
 
-/// `image build`
+/// Build images with Nix: `nix build .#ami-ROLE`
 #[derive(Args, Clone, Debug)]
+#[command(after_help = BUILD_HELP)]
 pub struct BuildArgs {
     /// bastion, backend or database; may be repeated; default: all three
     #[arg(long, value_parser = role)]
@@ -121,8 +119,9 @@ pub struct BuildArgs {
     system: Option<System>,
 }
 
-/// `image publish`
+/// Make AMIs of raw images; resumes, and does nothing twice
 #[derive(Args, Clone, Debug)]
+#[command(long_about = PUBLISH_ABOUT, after_help = PUBLISH_HELP)]
 pub struct PublishArgs {
     #[command(flatten)]
     deployment: DeploymentArgs,
@@ -146,8 +145,9 @@ pub struct PublishArgs {
     json: bool,
 }
 
-/// `image prune`
+/// Remove old AMIs with their snapshots; shows only, without --yes
 #[derive(Args, Clone, Debug)]
+#[command(long_about = PRUNE_ABOUT, after_help = PRUNE_HELP)]
 pub struct PruneArgs {
     #[command(flatten)]
     deployment: DeploymentArgs,

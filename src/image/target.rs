@@ -95,11 +95,11 @@ impl Target {
     }
 }
 
-/// Publishing comes before the first apply: then there is nothing to compare with.
+/// Publishing comes before the first apply, and before the `terraform init` for it: then there is nothing to compare with.
 async fn deployment(terraform: &Terraform) -> Result<Option<Deployment>, TerraformError> {
     match terraform.deployment().await {
         Ok(deployment) => Ok(Some(deployment)),
-        Err(TerraformError::NotApplied { .. }) => Ok(None),
+        Err(TerraformError::NotApplied { .. } | TerraformError::NotInitialised { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

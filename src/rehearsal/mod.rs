@@ -65,7 +65,7 @@ pub struct RehearseArgs {
     /// End as soon as everything is proven, with status 0 only if every proof held
     #[arg(long)]
     exit: bool,
-    /// At the end open the window again for one command with `drawbridge nat open`, and prove it closed; a minute more
+    /// At the end open the window again for one command with `drawbridge nat open`, and prove it closed; about half a minute more
     #[arg(long)]
     reopen: bool,
     /// Print the proofs as one JSON object on stdout
