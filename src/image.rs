@@ -44,9 +44,12 @@ pub enum ImageError {
     /// Nothing was begun.
     #[error(transparent)]
     Target(#[from] target::BadTarget),
-    /// Nothing was written.
+    /// Nothing was begun.
     #[error(transparent)]
     Variables(#[from] variables::VariablesError),
+    /// The images are there and Terraform's file does not name them.
+    #[error("the images are published, but: {0}; then run this again, nothing is uploaded twice")]
+    NotListed(variables::VariablesError),
     /// There is no folder to write the result to.
     #[error(transparent)]
     Terraform(#[from] TerraformError),
@@ -98,10 +101,9 @@ impl ImageError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Info(_) => true,
+            Self::Info(_) | Self::Variables(_) => true,
             Self::Target(bad) => bad.is_refusal(),
             Self::Disk(bad) => bad.is_refusal(),
-            Self::Variables(error) => error.is_refusal(),
             _ => false,
         }
     }

@@ -217,6 +217,10 @@ impl PublishArgs {
         let (directory, terraform) = place(&self.deployment, progress, interrupt)?;
         let target = Target::find(self.region, terraform.as_ref()).await?;
         let given: BTreeMap<_, _> = self.image.into_iter().collect();
+        // Before hours go into building the others.
+        for (role, folder) in &given {
+            ImageInfo::read(folder, *role, self.system)?;
+        }
         let mut folders = Vec::new();
         for role in wanted(&self.role, given.keys().copied().collect()) {
             let path = match given.get(&role) {

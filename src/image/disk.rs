@@ -31,14 +31,14 @@ struct Print {
 #[derive(Debug, thiserror::Error)]
 pub enum BadDisk {
     /// What was uploaded of it is not made an image.
-    #[error("cannot read {}: {source}; build it anew with `nix build .#ami-ROLE`", path.display())]
+    #[error("cannot read {}: {problem}; build it anew with `nix build .#ami-ROLE`", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// `read` or `uploaded`.
         doing: &'static str,
         /// Why.
-        source: io::Error,
+        problem: io::Error,
     },
     /// Nothing was begun.
     #[error("{} is a folder or a device, not a file: name the folder that `nix build .#ami-ROLE` made", path.display())]
@@ -141,10 +141,10 @@ impl Disk {
     /// # Errors
     /// [`BadDisk`] that says what it is instead.
     pub fn open(path: &Path, bytes: u64) -> Result<Self, BadDisk> {
-        let unreadable = |source| BadDisk::Unreadable {
+        let unreadable = |problem| BadDisk::Unreadable {
             path: path.to_owned(),
             doing: "read",
-            source,
+            problem,
         };
         let mut file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
@@ -184,15 +184,15 @@ impl Disk {
     }
 
     /// For a read that failed while it was `doing`: `read` or `uploaded`.
-    pub fn unreadable(&self, doing: &'static str, source: io::Error) -> BadDisk {
+    pub fn unreadable(&self, doing: &'static str, problem: io::Error) -> BadDisk {
         // Shorter than it was: the read met the end.
-        if source.kind() == io::ErrorKind::UnexpectedEof {
+        if problem.kind() == io::ErrorKind::UnexpectedEof {
             return self.changed(doing, "it has become shorter");
         }
         BadDisk::Unreadable {
             path: self.path.clone(),
             doing,
-            source,
+            problem,
         }
     }
 
@@ -215,7 +215,7 @@ impl Disk {
         let held = self
             .file
             .metadata()
-            .map_err(|source| self.unreadable(doing, source))?;
+            .map_err(|problem| self.unreadable(doing, problem))?;
         for print in [Print::of(&held), Print::of(&now)] {
             if let Some(what) = self.before.difference(print) {
                 return Err(self.changed(doing, what));

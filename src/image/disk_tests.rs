@@ -155,3 +155,22 @@ fn a_file_that_grows_shrinks_is_written_or_replaced_is_seen() {
         assert!(!uploaded.is_refusal(), "{uploaded}");
     }
 }
+
+#[test]
+fn a_read_that_fails_under_an_upload_is_no_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.img");
+    fs::write(&path, mbr()).unwrap();
+    let disk = Disk::open(&path, 1 << 20).unwrap();
+    for kind in [
+        std::io::ErrorKind::UnexpectedEof,
+        std::io::ErrorKind::TimedOut,
+    ] {
+        assert!(disk.unreadable("read", kind.into()).is_refusal());
+        let bad = disk.unreadable("uploaded", kind.into());
+        assert!(
+            !bad.is_refusal() && !bad.to_string().contains("nothing was begun"),
+            "{bad}"
+        );
+    }
+}

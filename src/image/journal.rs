@@ -40,7 +40,7 @@ pub enum JournalError {
         problem: String,
     },
     /// The disk is full, the folder is not ours…
-    #[error("cannot {doing} {}: {source}", file.display())]
+    #[error("cannot {doing} {}", file.display())]
     File {
         /// What was tried.
         doing: &'static str,

@@ -140,7 +140,8 @@ pub async fn publish(
         images.push(work.publish().await?);
     }
     let ids = images.iter().map(|one| (one.role, one.image.clone()));
-    let is_file_changed = Variables::update(&options.directory, &ids.collect())?;
+    let is_file_changed =
+        Variables::update(&options.directory, &ids.collect()).map_err(ImageError::NotListed)?;
     Ok(Report {
         account: target.account.clone(),
         region: target.cloud.region().to_owned(),

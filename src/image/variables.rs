@@ -18,7 +18,7 @@ const SHAPE: &str = r#"{"images": {"bastion": "ami-…", "backend": "ami-…", "
 /// Why the file is not taken or not written.
 #[derive(Debug, thiserror::Error)]
 pub enum VariablesError {
-    /// Nothing was begun.
+    /// It is left as it is.
     #[error(
         "{} must be of the shape {SHAPE}, but {problem}: correct it, or remove it and publish all three roles", file.display()
     )]
@@ -28,30 +28,22 @@ pub enum VariablesError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Nothing was begun.
-    #[error("cannot read {}: {source}", file.display())]
+    /// It is left as it is.
+    #[error("cannot read {}: {problem}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
         /// Why not.
-        source: io::Error,
+        problem: io::Error,
     },
     /// The file is as it was.
-    #[error("the images are published, but {} could not be written: {source}; run this again, nothing is uploaded twice", file.display())]
+    #[error("cannot write {}: {problem}", file.display())]
     Write {
         /// The file.
         file: PathBuf,
         /// Why not.
-        source: io::Error,
+        problem: io::Error,
     },
-}
-
-impl VariablesError {
-    /// Whether nothing was begun.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Write { .. })
-    }
 }
 
 /// What the file holds: everything beside `images` is kept as it is.
@@ -71,7 +63,7 @@ impl Variables {
         let text = match fs::read(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(VariablesError::Read { file, source }),
+            Err(problem) => return Err(VariablesError::Read { file, problem }),
         };
         parse(&text).map_err(|problem| VariablesError::Malformed { file, problem })
     }
@@ -99,7 +91,7 @@ impl Variables {
         }
         let file = directory.join(FILE);
         now.write(directory)
-            .map_err(|source| VariablesError::Write { file, source })?;
+            .map_err(|problem| VariablesError::Write { file, problem })?;
         Ok(true)
     }
 
