@@ -36,13 +36,13 @@ const HOLD: Duration = Duration::from_secs(3);
 pub enum ServeError {
     /// Nothing was started.
     #[error(
-        "cannot listen on {address} (configuration key http.listen): {source}; stop what listens there, or choose another port"
+        "cannot listen on {address} (configuration key http.listen): {problem}; stop what listens there, or choose another port"
     )]
     Listen {
         /// `http.listen`.
         address: SocketAddr,
         /// Why not.
-        source: io::Error,
+        problem: io::Error,
     },
     /// Nothing was started.
     #[error(
@@ -81,7 +81,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         None => {
             let listener = TcpListener::bind(address)
                 .await
-                .map_err(|source| ServeError::Listen { address, source })?;
+                .map_err(|problem| ServeError::Listen { address, problem })?;
             (listener, Door::Open)
         }
     };
