@@ -84,7 +84,6 @@ in
     path = [
       pkgs.e2fsprogs # mkfs.ext4
       pkgs.util-linux # blkid
-      config.services.postgresql.finalPackage # psql, for whoever looks after a step
     ];
   };
 
