@@ -80,8 +80,8 @@ Exit status:
   0    published, and images.auto.tfvars.json says so
   1    failed; run it again and it goes on
   2    wrong usage
-  4    refused: not a disk that can boot, another account or region, missing or expired credentials, a malformed
-       images.auto.tfvars.json; nothing was begun
+  4    refused: not a disk that can boot, another account or region, credentials missing or expired at the start, a
+       malformed images.auto.tfvars.json; nothing was begun
   130  interrupted; run it again and it goes on";
 
 const PRUNE_ABOUT: &str = "\
