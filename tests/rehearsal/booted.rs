@@ -93,8 +93,9 @@ fn rehearse_with(unit: &str, old: &str, new: &str) -> Ended {
 fn a_unit_that_is_denied_too_little_is_named_with_its_exposure() {
     let ended = rehearse_with(
         "backend/units/drawbridge-api.service",
-        "ProtectSystem=strict\n",
-        "ProtectSystem=false\nPrivateUsers=false\nRestrictNamespaces=false\nSystemCallFilter=\nIPAddressDeny=\n\
+        // The last line, so that what is planted after it is what counts.
+        "User=drawbridge\n",
+        "User=drawbridge\nPrivateUsers=false\nRestrictNamespaces=false\nSystemCallFilter=\nIPAddressDeny=\n\
          ProtectProc=default\nProcSubset=all\n",
     );
     for name in [
