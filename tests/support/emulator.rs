@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -163,8 +164,12 @@ impl Emulator {
             .unwrap_or_else(|e| panic!("{service} {operation} answered {said}: {e}"))
     }
 
-    /// Registers an image as publishing one would, and gives its id.
-    pub fn image(&self, name: &str) -> String {
+    /// Registers another image of this role, as publishing one would, and gives its id.
+    pub fn image(&self, role: &str) -> String {
+        // An account has each name once.
+        static REGISTERED: AtomicU32 = AtomicU32::new(0);
+        let number = REGISTERED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{role}-{number}");
         let image = self.aws(
             "ec2",
             "register_image",

@@ -77,7 +77,7 @@ fn a_ci_job_deploys_with_the_state_in_a_bucket_and_leaves_no_window() {
     let before = stack.output("deployment");
     let images = fs::read_to_string(stack.path("images.auto.tfvars.json")).expect("the images");
     let mut images: Value = serde_json::from_str(&images).expect("the images");
-    images["images"]["database"] = emulator.image("database-2").into();
+    images["images"]["database"] = emulator.image("database").into();
     stack.write("images.auto.tfvars.json", &images.to_string());
     let id = text(&before["backend"]["instance_id"]);
     let second = deploy(&stack, &url, Some((&emulator, &id)));
