@@ -39,7 +39,7 @@ refuse() {
 time=45m proofs=() options=()
 while (($# > 0)); do
   case $1 in
-    -h | --help) usage && exit 0 ;;
+    -h | --help) usage; exit 0 ;;
     --for) (($# > 1)) || abort '--for needs a time, e.g. 45m' && time=$2 && shift ;;
     --without-ssh) proofs=(--without-ssh) ;;
     -*) options+=("$1") ;;
@@ -83,7 +83,8 @@ if [[ $is_deployed == false ]]; then
   printf '{"nat_gateway": true}\n' >"$position"
   # shellcheck disable=SC2317  # called by the trap
   tidy() {
-    local status=$? && trap '' INT TERM HUP
+    local status=$? && trap '' INT TERM HUP PIPE
+    set +e # a terminal that is gone takes no words, and must not keep the window open
     if [[ $status != 0 ]]; then
       printf 'Failed with status %s: closing the window.\n' "$status" >&2
       "${command[@]}" nat close --force --leave-rest ${proofs[@]+"${proofs[@]}"} >&2 ||
@@ -102,7 +103,7 @@ trap 'rm -rf -- "$scratch"' EXIT
 status=0
 terraform -chdir="$folder" plan -input=false -no-color -detailed-exitcode -out="$scratch/plan" ${options[@]+"${options[@]}"} || status=$?
 case $status in
-  0) printf 'Nothing to do.\n' && exit 0 ;;
+  0) printf 'Nothing to do.\n'; exit 0 ;;
   2) ;;
   *) exit "$status" ;;
 esac

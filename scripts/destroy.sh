@@ -23,7 +23,7 @@ TEXT
 volume=aws_ebs_volume.database id='' release=false options=() variables=()
 for option in "$@"; do
   case $option in
-    -h | --help) usage && exit 0 ;;
+    -h | --help) usage; exit 0 ;;
     --release-volume) release=true && continue ;;
     -var=* | -var-file=*) variables+=("$option") ;;
   esac
