@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::authority::Authority;
@@ -260,7 +261,7 @@ pub fn secrets(
     machine: &Machine,
     inside: &Path,
 ) -> Result<()> {
-    let secret = password(topology, operator, machine)?;
+    let secret = login(topology, operator, machine)?.password;
     let user_data = topology.hosts.iter().filter_map(|host| match &host.kind {
         Kind::Instance(instance) => Some((
             format!("user data of {}", instance.address),
@@ -281,11 +282,20 @@ pub fn secrets(
     Ok(())
 }
 
-/// The database's password, as the emulator holds it.
+/// How the application logs in to the database, as the emulator holds it.
+#[derive(Deserialize)]
+pub struct Login {
+    /// Postgres role.
+    pub username: String,
+    /// In clear.
+    pub password: String,
+}
+
+/// The published login.
 ///
 /// # Errors
-/// If it cannot be asked, or holds none.
-pub fn password(topology: &Topology, operator: &Operator, machine: &Machine) -> Result<String> {
+/// If the emulator cannot be asked, or holds none.
+pub fn login(topology: &Topology, operator: &Operator, machine: &Machine) -> Result<Login> {
     let parameter = parameter::database_login(&topology.name);
     let query = [
         "aws",
@@ -310,11 +320,9 @@ pub fn password(topology: &Topology, operator: &Operator, machine: &Machine) -> 
         "aws ssm: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let login: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let secret = login["password"].as_str().unwrap_or_default().to_owned();
-    ensure!(
-        secret.len() >= 32,
-        "{parameter} holds no password of 32 characters or more"
-    );
-    Ok(secret)
+    // No word of what is wrong with it: it may hold the password.
+    let login: Option<Login> = serde_json::from_slice(&output.stdout).ok();
+    login
+        .filter(|login| login.password.len() >= 32)
+        .with_context(|| format!("{parameter} holds no password of 32 characters or more"))
 }

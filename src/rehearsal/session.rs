@@ -158,6 +158,11 @@ impl Session {
             reporter.step("Look into every booted host", |step| {
                 trial.look(step, &fleet, images)
             })?;
+            // Needs systemd too: the API's socket has to outlive the API.
+            reporter.step("drawbridge rotate-password", |step| {
+                trial.rotate(step, &fleet, &authority)?;
+                proofs::secrets(step, &topology, &operator, &machine, &world.inside)
+            })?;
         }
         let gateway = topology
             .nat_gateway()

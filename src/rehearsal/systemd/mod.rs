@@ -33,6 +33,7 @@ mod firewall;
 mod image;
 mod kept;
 mod rootfs;
+mod rotation;
 mod sandboxing;
 mod trial;
 mod units;
@@ -46,6 +47,9 @@ pub use trial::Trial;
 const AUTHORITY: &str = "/etc/ssl/rehearsal.pem";
 /// Shell of the user `tunnel`, as rootfs.sh has it.
 const TUNNEL_SHELL: &str = "/nix/store/tunnel-shell";
+/// Debian's, with the environment that NixOS gives whoever becomes root.
+const SUDO_PAM: &str = "session required pam_limits.so\nsession required pam_env.so conffile=/etc/pam/environment readenv=0\n\
+    @include common-auth\n@include common-account\n@include common-session-noninteractive\n";
 /// systemd answers in milliseconds, on a busy machine in seconds.
 const ASK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -134,6 +138,7 @@ impl Images {
             .with_context(|| format!("cannot read {}", groups.display()))?;
         if image.has_sudo() {
             write("/etc/group", &with_operator(&groups))?;
+            write("/etc/pam.d/sudo", SUDO_PAM)?;
         } else {
             remove(&disk, "/usr/bin/sudo")?;
         }

@@ -113,7 +113,7 @@ impl Trial<'_> {
 
     /// Logs, environments and `/run`; disks and arguments are searched with everything else of the rehearsal.
     fn no_password(&self, fleet: &Fleet) -> Result<String> {
-        let secret = proofs::password(self.topology, self.operator, self.machine)?;
+        let secret = proofs::login(self.topology, self.operator, self.machine)?.password;
         let looks: BTreeMap<&str, &str> = BTreeMap::from([
             ("journal", "journalctl --no-pager --output=cat"),
             (
