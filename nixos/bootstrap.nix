@@ -28,7 +28,9 @@ in
     # Tried again for as long as it takes: a window that opens an hour late still finds a host that wants in.
     startLimitIntervalSec = 0;
 
-    serviceConfig = {
+    # Root, because it writes root's files and tells systemd what to start, but without root's rights over others: what
+    # it hands to postgres gets its group from a setgid folder and its owner from mkfs.
+    serviceConfig = import ./denied.nix // {
       Type = "oneshot";
       RemainAfterExit = true;
       ExecStart = "${lib.getExe' cfg.package "drawbridge-host"} bootstrap";
@@ -53,12 +55,8 @@ in
       StandardOutput = "journal";
       StandardError = "journal";
 
-      # Root, because it writes root's files and tells systemd what to start, but without root's rights over others:
-      # what it hands to postgres gets its group from a setgid folder and its owner from mkfs.
-      CapabilityBoundingSet = "";
       # It mounts nothing itself, it asks systemd to; what systemd mounts later still shows in here.
       PrivateMounts = true;
-      ProtectSystem = "strict";
       ReadWritePaths = [
         "/etc/ssh"
       ]
@@ -66,7 +64,6 @@ in
       # Below PrivateDevices there is no disk.
       PrivateDevices = !isDatabase;
       BindPaths = lib.mkIf (!isDatabase) "-/dev/console";
-      DevicePolicy = "closed";
       DeviceAllow = [
         "/dev/console rw"
       ]
@@ -78,37 +75,9 @@ in
         "block-sd rw"
         "block-xvd rw"
       ];
-      KeyringMode = "private";
-      LockPersonality = true;
-      MemoryDenyWriteExecute = true;
-      NoNewPrivileges = true;
-      PrivateTmp = true;
       # Postgres is tuned by what /proc/meminfo says.
       ProcSubset = if isDatabase then "all" else "pid";
-      ProtectClock = true;
-      ProtectControlGroups = true;
-      ProtectHome = true;
-      ProtectHostname = true;
-      ProtectKernelLogs = true;
-      ProtectKernelModules = true;
-      ProtectKernelTunables = true;
-      ProtectProc = "invisible";
-      RestrictAddressFamilies = [
-        "AF_INET"
-        "AF_INET6"
-        "AF_UNIX"
-      ];
-      RestrictNamespaces = true;
-      RestrictRealtime = true;
-      RestrictSUIDSGID = true;
-      SystemCallArchitectures = "native";
-      SystemCallErrorNumber = "EPERM";
-      SystemCallFilter = [
-        "@system-service"
-        "~@privileged @resources"
-      ];
       TasksMax = 128;
-      UMask = "0077";
     };
   };
 }
