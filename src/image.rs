@@ -36,6 +36,9 @@ use crate::terraform::TerraformError;
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Nothing was begun.
+    #[error("--image names two folders for one role: leave one of them out; nothing was begun")]
+    TwoImages,
+    /// Nothing was begun.
     #[error(transparent)]
     Info(#[from] BadInfo),
     /// Nothing was begun, unless the message says that the file changed meanwhile.
@@ -101,7 +104,7 @@ impl ImageError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Info(_) | Self::Variables(_) => true,
+            Self::TwoImages | Self::Info(_) | Self::Variables(_) => true,
             Self::Target(bad) => bad.is_refusal(),
             Self::Disk(bad) => bad.is_refusal(),
             _ => false,

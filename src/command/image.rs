@@ -80,8 +80,8 @@ Exit status:
   0    published, and images.auto.tfvars.json says so
   1    failed; run it again and it goes on
   2    wrong usage
-  4    refused: not a disk that can boot, another account or region, credentials missing or expired at the start, a
-       malformed images.auto.tfvars.json; nothing was begun
+  4    refused: not a disk that can boot, two folders for one role, another account or region, credentials missing or
+       expired at the start, a malformed images.auto.tfvars.json; nothing was begun
   130  interrupted; run it again and it goes on";
 
 const PRUNE_ABOUT: &str = "\
@@ -214,9 +214,13 @@ impl BuildArgs {
 
 impl PublishArgs {
     async fn run(self, progress: &Progress, interrupt: &Interrupt) -> Result<(), ImageError> {
+        let asked = self.image.len();
+        let given: BTreeMap<_, _> = self.image.into_iter().collect();
+        if given.len() < asked {
+            return Err(ImageError::TwoImages);
+        }
         let (directory, terraform) = place(&self.deployment, progress, interrupt)?;
         let target = Target::find(self.region, terraform.as_ref()).await?;
-        let given: BTreeMap<_, _> = self.image.into_iter().collect();
         // Before hours go into building the others.
         for (role, folder) in &given {
             ImageInfo::read(folder, *role, self.system)?;

@@ -28,6 +28,8 @@ use crate::progress::Progress;
 pub const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// EBS copies the blocks to where snapshots are kept; minutes for a few GiB, and nobody promises how many.
 const COMPLETION_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// The same where EBS has refused to: if it was asked before, this much later it shows.
+const REFUSED_COMPLETION_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// An AMI of a completed snapshot is there at once or in a minute.
 const AVAILABLE_LIMIT: Duration = Duration::from_secs(10 * 60);
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -360,13 +362,18 @@ impl Work<'_> {
             .complete(&id, manifest.blocks.len(), &manifest.linear())
             .await;
         match completed {
-            // An earlier run may have been ended after it asked for this: then it is done, or being done.
+            // An earlier run may have been ended after it asked for this: then it is done, or being done. If it does not
+            // come to be, the refusal was meant.
             Err(error) if published.sent == 0 && !error.is_about_access() => {
                 self.progress.say(&format!("{role}: {error}"));
+                let done = self.await_completed(&id, REFUSED_COMPLETION_LIMIT).await;
+                done.map_err(|_| error)?;
             }
-            completed => completed?,
+            completed => {
+                completed?;
+                self.await_completed(&id, COMPLETION_LIMIT).await?;
+            }
         }
-        self.await_completed(&id).await?;
         Ok(id)
     }
 
@@ -395,9 +402,9 @@ impl Work<'_> {
         Ok(snapshot)
     }
 
-    async fn await_completed(&self, id: &str) -> Result<(), ImageError> {
+    async fn await_completed(&self, id: &str, limit: Duration) -> Result<(), ImageError> {
         let what = format!("{id} to be completed");
-        self.await_state(&what, COMPLETION_LIMIT, async || {
+        self.await_state(&what, limit, async || {
             let all = self.snapshots().await?;
             let found = all.into_iter().find(|one| one.id == id);
             let state = found.map_or_else(|| "gone".to_owned(), |one| one.state);

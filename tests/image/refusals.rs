@@ -81,6 +81,8 @@ fn what_is_no_whole_raw_disk_is_refused_before_anything_is_begun() {
     );
     let arm = stage.publish("backend", &folder, &["--system", "aarch64-linux"]);
     refused(&stage, &arm, &["holds the system x86_64-linux"]);
+    let twice = stage.publish("backend", &folder, &["--image", "backend=elsewhere"]);
+    refused(&stage, &twice, &["two folders for one role"]);
     let disk = stage.publish("backend", &folder.join("disk.img"), &[]);
     refused(
         &stage,
