@@ -113,10 +113,7 @@ fn ended_between_any_two_steps_it_makes_one_snapshot_and_one_image() {
 fn a_completion_whose_answer_was_lost_is_found_out() {
     let stage = Stage::new();
     let folder = stage.image("backend", BYTES, &blocks(6), 1);
-    stage
-        .proxy
-        .fail("ebs:CompleteSnapshot", "UnauthorizedOperation");
-    assert_eq!(stage.publish("backend", &folder, &[]).code, Some(1));
+    stage.publish_but_complete("backend", &folder);
     stage.proxy.heal();
     // By hand, as the killed run would have had it done; EC2 still says pending.
     let (snapshot, state) = stage.snapshots().remove(0);
@@ -134,10 +131,7 @@ fn a_completion_whose_answer_was_lost_is_found_out() {
 fn a_snapshot_that_is_lost_or_of_other_content_is_begun_anew_and_it_says_so() {
     let stage = Stage::new();
     let folder = stage.image("backend", BYTES, &blocks(6), 1);
-    stage
-        .proxy
-        .fail("ebs:CompleteSnapshot", "UnauthorizedOperation");
-    assert_eq!(stage.publish("backend", &folder, &[]).code, Some(1));
+    stage.publish_but_complete("backend", &folder);
     let (lost, _) = stage.snapshots().remove(0);
     stage
         .emulator

@@ -135,6 +135,13 @@ impl Stage {
         self.run(&[&["publish", "--json", "--image", &image], more].concat())
     }
 
+    /// Publishes one image up to the completion of its snapshot, which fails until the proxy is healed.
+    pub fn publish_but_complete(&self, role: &str, folder: &Path) {
+        self.proxy
+            .fail("ebs:CompleteSnapshot", "UnauthorizedOperation");
+        assert_eq!(self.publish(role, folder, &[]).code, Some(1));
+    }
+
     /// As [`Stage::publish`], which is to succeed: its one image.
     pub fn published(&self, role: &str, folder: &Path, more: &[&str]) -> Value {
         let outcome = self.publish(role, folder, more);
