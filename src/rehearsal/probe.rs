@@ -65,14 +65,14 @@ pub fn connect_all(namespace: &str, attempts: &[Attempt]) -> Result<Vec<Answer>>
 
 /// Waits for all threads. A panic on one of them goes on here.
 pub fn join<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
-    threads
-        .into_iter()
-        .map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-        .collect()
+    threads.into_iter().map(join_one).collect()
+}
+
+/// Waits for a thread. A panic on it goes on here.
+pub fn join_one<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Tries one connection.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{ask, properties};
-use crate::appliance::API_PORT;
+use crate::appliance::{API_PORT, Role};
 use crate::rehearsal::hosts::API_UNIT;
 use crate::rehearsal::machine::Machine;
 use crate::rehearsal::namespaces;
@@ -37,7 +37,7 @@ pub fn prove(
         .next()
         .context("there is no load balancer node to ask from")?;
     let (host, _) = topology
-        .instance_host(crate::appliance::Role::Backend)
+        .instance_host(Role::Backend)
         .context("the state holds no backend")?;
     let at = SocketAddr::from((host.address, API_PORT));
     let (slow, others) = restart(node, at, backend)?;
@@ -106,14 +106,8 @@ fn restart(
                 );
                 Ok(answer)
             });
-        let join = |result: std::thread::Result<_>| {
-            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        let others = match others.join() {
-            Ok(others) => others,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        (join(restarting.join()), answer, others)
+        let others = probe::join_one(others);
+        (probe::join_one(restarting), answer, others)
     });
     let restarted = restarted?;
     ensure!(
