@@ -50,6 +50,17 @@ pub enum SshError {
         #[source]
         source: russh::Error,
     },
+    /// The host itself made no connection to where it was asked to.
+    #[error("{host} does not forward to {target}")]
+    NotForwarded {
+        /// The host that was asked.
+        host: Role,
+        /// `address:port` as seen from it.
+        target: String,
+        /// Why not.
+        #[source]
+        source: russh::Error,
+    },
     /// The step was given up.
     #[error("{host} did not answer within {} s ({step})", limit.as_secs())]
     TimedOut {

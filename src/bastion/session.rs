@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use russh::client::{self, Handle};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Disconnect, Preferred};
+use russh::{Channel, ChannelStream, Disconnect, Preferred};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -102,6 +102,9 @@ impl client::Handler for Verify {
     }
 }
 
+/// A forwarded connection: what is written goes to the far end, what is read comes from it.
+pub type ForwardedStream = ChannelStream<client::Msg>;
+
 /// A logged-in connection to one host. Costs three round trips to make; runs any number of commands.
 pub struct Session {
     pub(super) handle: Handle<Verify>,
@@ -158,14 +161,15 @@ impl Access {
         address: &str,
         identities: &mut Identities,
     ) -> Result<Session, SshError> {
-        let open = bastion.handle.channel_open_direct_tcpip(
-            address,
-            u32::from(self.login.port),
-            "127.0.0.1",
-            0,
-        );
-        let channel = within(host, "connecting through the bastion", STEP_LIMIT, open).await?;
-        let channel = channel.map_err(|source| SshError::NoWayThrough {
+        let opened = bastion
+            .open(
+                host,
+                "connecting through the bastion",
+                address,
+                self.login.port,
+            )
+            .await?;
+        let stream = opened.map_err(|source| SshError::NoWayThrough {
             host,
             address: address.to_owned(),
             source,
@@ -173,7 +177,7 @@ impl Access {
         self.log_in(
             host,
             &self.login.user,
-            channel.into_stream(),
+            stream,
             Some(Box::new(bastion)),
             identities,
         )
@@ -242,6 +246,36 @@ impl Session {
     #[must_use]
     pub fn host(&self) -> Role {
         self.host
+    }
+
+    /// A connection from the far host to `address:port` as seen from there (`direct-tcpip`), bytes as they come.
+    ///
+    /// # Errors
+    /// [`SshError::NotForwarded`] when the host refuses or nothing answers there; [`SshError::TimedOut`] after ten seconds.
+    pub async fn dial(&self, address: &str, port: u16) -> Result<ForwardedStream, SshError> {
+        let host = self.host;
+        self.open(host, "forwarding a connection", address, port)
+            .await?
+            .map_err(|source| SshError::NotForwarded {
+                host,
+                target: format!("{address}:{port}"),
+                source,
+            })
+    }
+
+    async fn open(
+        &self,
+        blamed: Role,
+        step: &'static str,
+        address: &str,
+        port: u16,
+    ) -> Result<Result<ForwardedStream, russh::Error>, SshError> {
+        // Where it comes from is for the far side's log only; nobody here has an address of interest there.
+        let open = self
+            .handle
+            .channel_open_direct_tcpip(address, u32::from(port), "127.0.0.1", 0);
+        let opened = within(blamed, step, STEP_LIMIT, open).await?;
+        Ok(opened.map(Channel::into_stream))
     }
 
     /// Says goodbye, inside out. Dropping a session leaves that to the far side's keepalive.

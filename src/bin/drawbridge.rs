@@ -2,44 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use drawbridge::command::access::{ExecArgs, SshConfigArgs};
-use drawbridge::command::audit::AuditArgs;
-use drawbridge::command::cost::CostArgs;
-use drawbridge::command::image::ImageCommand;
-use drawbridge::command::nat::NatCommand;
+use clap::Parser;
+use drawbridge::command::cli::{Cli, Command};
 use drawbridge::command::report_error;
-use drawbridge::command::rotate::RotateArgs;
-use drawbridge::dev::{self, DevArgs};
-use drawbridge::exit::{self, Exit};
+use drawbridge::dev;
+use drawbridge::exit::Exit;
 use drawbridge::interrupt::Interrupt;
 use drawbridge::progress::Progress;
 #[cfg(target_os = "linux")]
-use drawbridge::rehearsal::{self, RehearseArgs};
-
-/// A Rust API and its Postgres on EC2, behind a NAT gateway that stands only while they bootstrap
-#[derive(Parser)]
-#[command(name = "drawbridge", version, after_help = exit::HELP)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    #[command(subcommand)]
-    Nat(NatCommand),
-    #[command(subcommand)]
-    Image(ImageCommand),
-    Audit(AuditArgs),
-    Cost(CostArgs),
-    Exec(ExecArgs),
-    SshConfig(SshConfigArgs),
-    RotatePassword(RotateArgs),
-    #[cfg(target_os = "linux")]
-    Rehearse(RehearseArgs),
-    Dev(DevArgs),
-}
+use drawbridge::rehearsal;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -1,0 +1,44 @@
+//! The command line as clap reads it: what there is. What each does is in its own file.
+
+use clap::{Parser, Subcommand};
+
+use super::access::{ExecArgs, SshConfigArgs};
+use super::audit::AuditArgs;
+use super::cost::CostArgs;
+use super::image::ImageCommand;
+use super::nat::NatCommand;
+use super::rotate::RotateArgs;
+use crate::dev::DevArgs;
+use crate::exit;
+#[cfg(target_os = "linux")]
+use crate::rehearsal::RehearseArgs;
+
+/// A Rust API and its Postgres on EC2, behind a NAT gateway that stands only while they bootstrap
+#[derive(Parser)]
+#[command(name = "drawbridge", version, after_help = exit::HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands, in the order of `--help`.
+#[derive(Subcommand)]
+#[allow(
+    missing_docs,
+    reason = "each variant is documented where its arguments are"
+)]
+pub enum Command {
+    #[command(subcommand)]
+    Nat(NatCommand),
+    #[command(subcommand)]
+    Image(ImageCommand),
+    Audit(AuditArgs),
+    Cost(CostArgs),
+    Exec(ExecArgs),
+    SshConfig(SshConfigArgs),
+    RotatePassword(RotateArgs),
+    #[cfg(target_os = "linux")]
+    Rehearse(RehearseArgs),
+    Dev(DevArgs),
+}
