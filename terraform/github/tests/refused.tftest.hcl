@@ -14,7 +14,8 @@ variables {
 run "one_environment_of_one_repository" {
   command = plan
   variables {
-    oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
+    permissions_boundary_arn = "arn:aws:iam::123456789012:policy/teams/boundary"
+    oidc_provider_arn        = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
   }
   assert {
     condition = jsondecode(aws_iam_role.github.assume_role_policy).Statement[0].Condition == {
@@ -29,13 +30,13 @@ run "one_environment_of_one_repository" {
     condition     = length(aws_iam_openid_connect_provider.github) == 0
     error_message = "A second provider for the same issuer cannot be made."
   }
-}
-
-run "the_role_may_not_rewrite_itself" {
-  command = plan
   assert {
     condition     = aws_iam_role.github.path == "/github/"
     error_message = "deployer-policy.json may write the policies of roles without a path."
+  }
+  assert {
+    condition     = aws_iam_role.github.permissions_boundary == "arn:aws:iam::123456789012:policy/teams/boundary"
+    error_message = "The role has no boundary."
   }
 }
 
@@ -61,12 +62,35 @@ run "a_repository_with_ids" {
   }
 }
 
-run "every_repository_of_an_owner" {
+run "every_repository_of_an_owner_and_other_values_that_are_refused" {
   command = plan
   variables {
     repository = "octocat/*"
+    # every environment
+    environment = "*"
+    # a name that no deployment has
+    name = "*"
+    # a zone for a region
+    region = "ap-south-1a"
+    # a bucket in capitals
+    state_bucket = "States"
+    # somebody else's provider
+    oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/example.org"
+    # a role for a boundary
+    permissions_boundary_arn = "arn:aws:iam::123456789012:role/boundary"
+    # the audit's own tag
+    tags = { Deployment = "drawbridge" }
   }
-  expect_failures = [var.repository]
+  expect_failures = [
+    var.repository,
+    var.environment,
+    var.name,
+    var.region,
+    var.state_bucket,
+    var.oidc_provider_arn,
+    var.permissions_boundary_arn,
+    var.tags,
+  ]
 }
 
 run "a_repository_by_its_beginning" {
@@ -107,71 +131,4 @@ run "a_repository_with_one_id" {
     repository = "octocat@123456/shop"
   }
   expect_failures = [var.repository]
-}
-
-run "every_environment" {
-  command = plan
-  variables {
-    environment = "*"
-  }
-  expect_failures = [var.environment]
-}
-
-run "a_name_that_no_deployment_has" {
-  command = plan
-  variables {
-    name = "*"
-  }
-  expect_failures = [var.name]
-}
-
-run "a_zone_for_a_region" {
-  command = plan
-  variables {
-    region = "ap-south-1a"
-  }
-  expect_failures = [var.region]
-}
-
-run "a_bucket_in_capitals" {
-  command = plan
-  variables {
-    state_bucket = "States"
-  }
-  expect_failures = [var.state_bucket]
-}
-
-run "somebody_elses_provider" {
-  command = plan
-  variables {
-    oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/example.org"
-  }
-  expect_failures = [var.oidc_provider_arn]
-}
-
-run "the_boundary_bounds_the_role" {
-  command = plan
-  variables {
-    permissions_boundary_arn = "arn:aws:iam::123456789012:policy/teams/boundary"
-  }
-  assert {
-    condition     = aws_iam_role.github.permissions_boundary == "arn:aws:iam::123456789012:policy/teams/boundary"
-    error_message = "The role has no boundary."
-  }
-}
-
-run "a_role_for_a_boundary" {
-  command = plan
-  variables {
-    permissions_boundary_arn = "arn:aws:iam::123456789012:role/boundary"
-  }
-  expect_failures = [var.permissions_boundary_arn]
-}
-
-run "the_audits_own_tag" {
-  command = plan
-  variables {
-    tags = { Deployment = "drawbridge" }
-  }
-  expect_failures = [var.tags]
 }
