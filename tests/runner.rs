@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::eventually;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(300);
 
 const CONFIGURATION: &str = r#"
 variable "open" {

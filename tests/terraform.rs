@@ -86,7 +86,7 @@ fn terraform_files_are_formatted_and_valid() {
     let mut fmt = Command::new("terraform");
     fmt.args(["fmt", "-check", "-recursive", "-diff"])
         .args(["terraform", "tests/terraform"].map(|folder| repository().join(folder)));
-    run(&mut fmt, Duration::from_secs(60)).expect_success("terraform fmt -check");
+    run(&mut fmt, Duration::from_secs(300)).expect_success("terraform fmt -check");
     let emulator = Emulator::start();
     Stack::new(&emulator, ADMIN_KEY)
         .terraform(&["validate"])

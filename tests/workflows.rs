@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{Outcome, repository, run};
 
 /// The first time it installs the checkers.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 fn check(folder: &Path) -> Outcome {
     let mut command = Command::new(repository().join("scripts/check-workflows"));
@@ -134,7 +134,7 @@ fn closure_size(arguments: &[&str], told: &Value) -> (Outcome, String) {
         .args(arguments)
         .env("PATH", format!("{}:{path}", folder.path().display()))
         .env_remove("GITHUB_STEP_SUMMARY");
-    let ended = run(&mut command, Duration::from_secs(20));
+    let ended = run(&mut command, Duration::from_secs(120));
     let calls = fs::read_to_string(folder.path().join("calls")).unwrap_or_default();
     (ended, calls)
 }
@@ -244,7 +244,7 @@ fn deploy(
         .env("DRAWBRIDGE_BIN", folder.path().join("drawbridge"))
         .env("DRAWBRIDGE_TERRAFORM_DIR", folder.path())
         .env_remove("CI");
-    let ended = run(&mut command, Duration::from_secs(20));
+    let ended = run(&mut command, Duration::from_secs(120));
     let calls = fs::read_to_string(folder.path().join("calls")).unwrap_or_default();
     let place = format!("-chdir={} ", folder.path().display());
     let deeds = calls

@@ -13,7 +13,7 @@ use super::report::Current;
 use super::world::log_tail;
 
 /// Some twenty calls of the aws command, which takes a second or two to start.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// An audit under way. It costs this machine more time than the steps beside it, which mostly wait.
 pub struct Audit {

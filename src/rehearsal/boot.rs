@@ -24,7 +24,7 @@ use crate::appliance::{BootstrapReport, ReportState, Role, Step, path};
 use crate::flows::Flow;
 
 /// First boot takes some two seconds here; a busy machine stretches that.
-const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(90);
+const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(600);
 /// haproxy's unit on a load balancer's node.
 const HAPROXY_UNIT: &str = "haproxy.service";
 

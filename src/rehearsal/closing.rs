@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::nat::position::Position;
 
 /// Two plans, an apply with provider waits of 20 s, and proofs.
-const CLOSE_LIMIT: Duration = Duration::from_secs(300);
+const CLOSE_LIMIT: Duration = Duration::from_secs(1800);
 
 /// `scripts/destroy-nat.sh` and other commands of an operator: who runs them where.
 pub struct Script<'a> {

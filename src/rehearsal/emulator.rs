@@ -27,7 +27,7 @@ const LAUNCHER: &str = include_str!("emulator.py");
 /// Where security groups let private hosts go.
 const PORT: u16 = 443;
 /// moto imports for one to three seconds; a busy machine stretches that.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(300);
 /// How soon its end is noticed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 

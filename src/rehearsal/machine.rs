@@ -23,7 +23,7 @@ pub const HERE: &str = "/run/rehearsal";
 const PATH: &str =
     "/run/rehearsal/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Namespaces and mounts take milliseconds.
-pub const START_LIMIT: Duration = Duration::from_secs(10);
+pub const START_LIMIT: Duration = Duration::from_secs(120);
 /// Devices a machine has beside its console: those that hold nothing of the host's.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 

@@ -24,11 +24,11 @@ use super::ssh;
 use super::topology::{Kind, Topology};
 use crate::appliance::parameter;
 
-/// An unhealthy target takes two checks, five seconds apart, to count as healthy.
-const HEALTHY_LIMIT: Duration = Duration::from_secs(30);
+/// An unhealthy target takes two checks, five seconds apart, to count as healthy; a starved machine misses some.
+const HEALTHY_LIMIT: Duration = Duration::from_secs(300);
 const NO_ENTRANCE: &str = "no load balancer node has a public address and leads to the API";
 /// The aws command takes a second or two to start.
-const AWS_LIMIT: Duration = Duration::from_secs(20);
+const AWS_LIMIT: Duration = Duration::from_secs(180);
 
 /// The browser's path: documentation, a write and a read, through every node of the load balancer. With a certificate
 /// also that nobody goes on without TLS or with an old one. `local` is the way in from this machine.

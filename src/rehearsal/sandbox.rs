@@ -24,7 +24,7 @@ pub const SCRATCH: &str = "/run/scratch";
 /// Tells the program that it is the inner one, and what the outer one has found.
 pub const INSIDE: &str = "--inside";
 /// After being told to stop, the inner one has to end processes, which takes well under a second.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(120);
 
 /// The right to rehearse with one folder; one at a time.
 pub struct Sandbox {

@@ -17,7 +17,7 @@ use crate::support::{Emulator, Outcome, Proxy, REGION, repository, run};
 pub const BLOCK: u64 = 512 * 1024;
 
 /// A dozen commands of a second or three each, and hundreds of blocks, on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(240);
+pub const LIMIT: Duration = Duration::from_secs(900);
 
 /// Writes a snapshot's blocks where they belong into a file, as a volume made of it would have them.
 const DOWNLOAD: &str = "

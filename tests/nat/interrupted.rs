@@ -15,7 +15,7 @@ const ADMIN_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0hGm7dZ1s8dVYhVb1uWq0yq3P2m9c1r5mJ0m7vX3d alice@laptop";
 
 /// Longer than any one step of an apply or a close takes on a busy machine with two cores.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// A deployment, and whoever runs `drawbridge` on it with a proxy between them and AWS.
 struct Operator<'a> {

@@ -11,7 +11,7 @@ use super::stage::{Rehearsal, Stage, find_process, processes_of};
 use crate::support::{eventually, repository};
 
 /// The emulator is up after some seconds, and Terraform under way at once.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// Starts a rehearsal and waits until Terraform applies.
 fn applying(stage: &Stage) -> Rehearsal {

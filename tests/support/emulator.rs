@@ -58,7 +58,7 @@ impl Emulator {
                 .spawn()
                 .unwrap_or_else(|e| panic!("{command:?}: {e}")),
         );
-        eventually(Duration::from_secs(60), "the emulator", || {
+        eventually(Duration::from_secs(300), "the emulator", || {
             if let Some(status) = process.0.try_wait().expect("the emulator's status") {
                 panic!(
                     "the emulator ended with {status}:\n{}",
@@ -152,7 +152,7 @@ impl Emulator {
     pub fn call(&self, service: &str, operation: &str, parameters: &Value) -> Outcome {
         let mut call = self.command(&self.python);
         call.args(["-c", CALL, service, operation, &parameters.to_string()]);
-        run(&mut call, Duration::from_secs(60))
+        run(&mut call, Duration::from_secs(300))
     }
 
     /// What the pretended AWS answers to one operation.

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::eventually;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// `drawbridge-host` with a clean environment and `config` as its file.
 pub fn host(config: &Path) -> Command {

@@ -80,7 +80,7 @@ fn filled_in_the_policy_fits_into_iam_and_is_scoped_wherever_iam_can_scope() {
         .expect("how to fill it in");
     let mut shell = Command::new("sh");
     shell.args(["-c", fill]).current_dir(repository());
-    let filled = run(&mut shell, Duration::from_secs(10)).expect_success(fill);
+    let filled = run(&mut shell, Duration::from_secs(60)).expect_success(fill);
     for placeholder in ["ACCOUNT", "REGION", "NAME"] {
         assert!(
             !filled.contains(placeholder),

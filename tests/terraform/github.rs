@@ -17,7 +17,7 @@ use crate::support::{
 const BUCKET: &str = "octocat-shop-states";
 const STATE: &str = "drawbridge/terraform.tfstate";
 /// An apply, a wait for the hosts and a close, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(1200);
+const LIMIT: Duration = Duration::from_secs(3600);
 
 #[test]
 fn a_ci_job_deploys_with_the_state_in_a_bucket_and_leaves_no_window() {

@@ -29,7 +29,7 @@ fn in_minutes(minutes: i32) -> String {
         &format!("{minutes} minutes"),
         "+%Y-%m-%dT%H:%M:%SZ",
     ]);
-    let said = run(&mut date, Duration::from_secs(10)).expect_success("date");
+    let said = run(&mut date, Duration::from_secs(60)).expect_success("date");
     said.trim().to_owned()
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 /// Hierarchies of cgroup v1 that a guest gets a group in, where a machine still has them.
 const V1: [&str; 3] = ["name=systemd", "memory", "pids"];
 /// Killed processes are gone within moments.
-const EMPTY_LIMIT: Duration = Duration::from_secs(10);
+const EMPTY_LIMIT: Duration = Duration::from_secs(120);
 
 /// The folder in each hierarchy that holds the hosts of this rehearsal.
 static NAME: OnceLock<String> = OnceLock::new();

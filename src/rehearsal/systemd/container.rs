@@ -19,9 +19,9 @@ pub const DISK: &str = "disk";
 /// How systemd-nspawn ends when the guest has asked for a reboot.
 const REBOOT: i32 = 133;
 /// systemd answers after some 0.3 s; a busy machine stretches that.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
+const BOOT_LIMIT: Duration = Duration::from_secs(600);
 /// An orderly end takes 2 s. Above the longest `TimeoutStopSec` of a unit of ours, 45 s.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(300);
 
 /// What a container is switched on with.
 pub struct Hardware<'a> {
@@ -160,7 +160,7 @@ fn wait_for_systemd(machine: &Machine, log: &Path) -> Result<()> {
     let deadline = Instant::now() + BOOT_LIMIT;
     loop {
         let output = machine
-            .command(&["systemctl", "is-system-running"], Duration::from_secs(10))
+            .command(&["systemctl", "is-system-running"], Duration::from_secs(60))
             .output()?;
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if ["starting", "running", "degraded"].contains(&said.as_str()) {
@@ -185,7 +185,7 @@ fn wait_for_systemd(machine: &Machine, log: &Path) -> Result<()> {
 /// If it does not go down, or ends otherwise.
 pub fn go_down(machine: &mut Machine) -> Result<()> {
     let name = machine.name().to_owned();
-    let limit = Duration::from_secs(20);
+    let limit = Duration::from_secs(120);
     // Its connection may end before its answer does.
     machine.command(&["systemctl", "reboot"], limit).output()?;
     let deadline = Instant::now() + STOP_LIMIT;

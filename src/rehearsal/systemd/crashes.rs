@@ -14,7 +14,7 @@ use crate::rehearsal::report::Current;
 /// Postgres itself; `postgresql.target` is what others wait for.
 const POSTGRES_UNIT: &str = "postgresql.service";
 /// systemd starts the API again after a second, Postgres after recovery.
-const BACK_LIMIT: Duration = Duration::from_secs(60);
+const BACK_LIMIT: Duration = Duration::from_secs(300);
 /// Below what the API needs for its next request.
 const TOO_LITTLE_MEMORY: &str = "262144";
 /// Enough to make the API use memory it has not used yet: forty requests at once, with as much in them as it takes.
@@ -67,7 +67,7 @@ pub fn ready(backend: &Machine) -> Result<String> {
     let script = format!(
         "exec 3<>/dev/tcp/127.0.0.1/{API_PORT} && printf 'GET /ready HTTP/1.0\\r\\nHost: backend\\r\\n\\r\\n' >&3 && head -n 1 <&3"
     );
-    let answer = ask(backend, &["timeout", "5", "bash", "-c", &script])?;
+    let answer = ask(backend, &["timeout", "60", "bash", "-c", &script])?;
     ensure!(answer.contains(" 200 "), "/ready answers {answer:?}");
     Ok("/ready answers 200".to_owned())
 }
@@ -170,7 +170,7 @@ fn starved_and_back(backend: &Machine) -> Result<String> {
         }
         // Whatever becomes of the requests: the process is what is looked at.
         backend
-            .command(&["bash", "-c", REQUESTS], Duration::from_secs(10))
+            .command(&["bash", "-c", REQUESTS], Duration::from_secs(60))
             .output()?;
     }
     let kills = ["memory.oom_control", "memory.events"]

@@ -17,9 +17,9 @@ use crate::rehearsal::report::Current;
 use crate::rehearsal::topology::{Host, Topology};
 
 /// Connecting takes a millisecond where something listens.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// Above `TimeoutStopSec` and a start.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_secs(180);
 /// How long the slow request holds its second half back.
 const SLOW: Duration = Duration::from_secs(2);
 /// Pause between new connections.

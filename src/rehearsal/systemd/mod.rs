@@ -51,7 +51,7 @@ const TUNNEL_SHELL: &str = "/nix/store/tunnel-shell";
 const SUDO_PAM: &str = "session required pam_limits.so\nsession required pam_env.so conffile=/etc/pam/environment readenv=0\n\
     @include common-auth\n@include common-account\n@include common-session-noninteractive\n";
 /// systemd answers in milliseconds, on a busy machine in seconds.
-const ASK_LIMIT: Duration = Duration::from_secs(20);
+const ASK_LIMIT: Duration = Duration::from_secs(180);
 
 /// What all instances are booted from.
 pub struct Images {

@@ -19,9 +19,9 @@ use crate::rehearsal::report::Current;
 use crate::rehearsal::site::Site;
 
 /// A rotation takes ten seconds, the half of them to see that the backend stays with the new login.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(600);
 /// Above the hosts' own limit.
-const COMMAND_LIMIT: Duration = Duration::from_secs(150);
+const COMMAND_LIMIT: Duration = Duration::from_secs(700);
 /// Clients that ask one request after the other.
 const CLIENTS: usize = 4;
 /// Between two requests of a client.
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Debian's own; the one in the PATH is a wrapper that looks for a database of this host's.
 const PSQL: &str = "/usr/lib/postgresql/17/bin/psql";
 /// For one try to sign in to Postgres.
-const SIGN_IN_LIMIT: Duration = Duration::from_secs(20);
+const SIGN_IN_LIMIT: Duration = Duration::from_secs(120);
 
 impl Trial<'_> {
     /// Rotates the password as an operator does, with requests through the load balancer all the time.
@@ -147,7 +147,7 @@ fn no_failure(answers: Vec<Result<String>>) -> Result<String> {
 /// Tries a login from the backend, over TLS. What Postgres answers, or what psql complains of.
 fn sign_in(backend: &Machine, database: Ipv4Addr, login: &Login) -> Result<Result<String, String>> {
     let connection = format!(
-        "host={database} port={DATABASE_PORT} dbname={DATABASE_NAME} user={} sslmode=require connect_timeout=10",
+        "host={database} port={DATABASE_PORT} dbname={DATABASE_NAME} user={} sslmode=require connect_timeout=100",
         login.username
     );
     // By stdin: arguments are for everybody to see.

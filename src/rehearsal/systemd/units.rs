@@ -12,7 +12,7 @@ use crate::rehearsal::report::Current;
 /// What `systemd-analyze security` calls an exposure of 2.0 and less is "OK"; 10 is a unit that nothing is denied.
 const WORST_EXPOSURE: f64 = 2.0;
 /// Boot is over a second or two after bootstrap is.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_secs(600);
 
 /// Every unit of the image runs or has done its work, and nothing on the host has failed.
 pub fn prove_running(step: &mut Current<'_>, image: &Image, machine: &Machine) {
