@@ -33,7 +33,7 @@ impl Audit {
             File::create(path).with_context(|| format!("cannot create {}", path.display()))
         };
         let child = script
-            .command(&["nice", "drawbridge", "audit", "--json"], LIMIT)
+            .command(&["drawbridge", "audit", "--json"], LIMIT)
             .stdout(file(&output)?)
             .stderr(file(&errors)?)
             .spawn()

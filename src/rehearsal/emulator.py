@@ -370,8 +370,8 @@ def signatures_are_not_checked() -> None:
     IAMRequestBase.check_signature = lambda self: None
 
 
-def main() -> None:
-    """Fills the gaps and hands over to moto's server, which returns on SIGTERM or SIGINT."""
+def prepare() -> None:
+    """Fills the gaps of a moto that can be used; ends the program where there is none."""
     if problem := moto_is_usable():
         sys.exit(f"emulator: {problem}")
     # Without the managed policies attaching one is NoSuchEntity. Read when moto is first imported.
@@ -387,6 +387,11 @@ def main() -> None:
     any_certificate_will_do()
     user_data_can_change()
     signatures_are_not_checked()
+
+
+def main() -> None:
+    """Hands over to moto's server, which returns on SIGTERM or SIGINT."""
+    prepare()
     from moto.server import main as serve
 
     serve(sys.argv[1:])

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Emulator, Outcome, REGION, Stack, repository, run, text};
+use crate::support::python::path_with_aws;
+use crate::support::{Emulator, Outcome, REGION, Stack, run, text};
 
 const ADMIN_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0hGm7dZ1s8dVYhVb1uWq0yq3P2m9c1r5mJ0m7vX3d alice@laptop";
@@ -23,11 +24,10 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// What is found: class, kind, id.
 type Found = BTreeSet<(String, String, String)>;
 
-/// `aws` of the rehearsal's own Python first, as on a machine where only that is installed.
+/// The folder first, and then the `aws` of the rehearsal.
 fn path(first: &Path) -> String {
-    let own = repository().join(".drawbridge/venv/bin");
-    let rest = std::env::var("PATH").unwrap();
-    format!("{}:{}:{rest}", first.display(), own.display())
+    let rest = path_with_aws();
+    format!("{}:{}", first.display(), rest.to_str().unwrap())
 }
 
 /// Runs `drawbridge audit`. `tools` may hold an `aws` of the test's own.

@@ -196,7 +196,7 @@ impl World {
         let start = Instant::now();
         while std::net::TcpStream::connect("127.0.0.1:5000").is_err() {
             assert!(
-                start.elapsed() < Duration::from_secs(30),
+                start.elapsed() < Duration::from_secs(300),
                 "moto does not listen"
             );
             std::thread::sleep(Duration::from_millis(50));

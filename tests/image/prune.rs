@@ -34,8 +34,8 @@ print(json.dumps(made))
 type Planted = Vec<(String, String)>;
 
 fn plant(stage: &Stage, images: &[(&str, &str, &str)]) -> Planted {
-    let mut python = stage.emulator.command(stage.emulator.python());
-    python.args(["-c", PLANT, &json!(images).to_string()]);
+    let mut python = stage.emulator.python(PLANT);
+    python.arg(json!(images).to_string());
     let said = run(&mut python, LIMIT).expect_success("planting");
     serde_json::from_str(&said).unwrap()
 }

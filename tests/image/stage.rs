@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::python::path_with_aws;
 use crate::support::{Emulator, Outcome, Proxy, REGION, repository, run};
 
 /// EBS's.
@@ -114,12 +115,10 @@ impl Stage {
     /// The program, in the folder, with the `aws` command of the rehearsal.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.watched.command(env!("CARGO_BIN_EXE_drawbridge"));
-        let own = repository().join(".drawbridge/venv/bin");
-        let path = format!("{}:{}", own.display(), std::env::var("PATH").unwrap());
         command
             .arg("image")
             .args(arguments)
-            .env("PATH", path)
+            .env("PATH", path_with_aws())
             .env("DRAWBRIDGE_TERRAFORM_DIR", self.path("terraform"))
             .current_dir(self.folder.path());
         command
@@ -163,11 +162,8 @@ impl Stage {
         let disk = image.join("disk.img");
         let bytes = fs::metadata(&disk).unwrap().len();
         let back = self.path("read-back.img");
-        let mut python = self.emulator.command(self.emulator.python());
-        python
-            .args(["-c", DOWNLOAD, snapshot])
-            .arg(&back)
-            .arg(bytes.to_string());
+        let mut python = self.emulator.python(DOWNLOAD);
+        python.arg(snapshot).arg(&back).arg(bytes.to_string());
         let said = run(&mut python, LIMIT).expect_success("reading the blocks back");
         // The last block may end behind the disk; what is there is zeros.
         let got = File::open(&back).unwrap();

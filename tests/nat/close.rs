@@ -18,7 +18,7 @@ fn interrupt(child: &std::process::Child) {
 }
 
 pub fn appears(stage: &Stage, name: &str) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(300);
     while !stage.path().join(name).exists() {
         assert!(Instant::now() < end, "{name} did not appear");
         sleep(Duration::from_millis(20));

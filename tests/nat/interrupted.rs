@@ -165,7 +165,7 @@ impl Operator<'_> {
     /// Opens the window and has its own process killed: what is left is a lease, and a gateway until its end.
     fn left_open(&self) -> Value {
         let ended = self
-            .drawbridge(&["open", "--for", "5m", "--", "sh", "-c", "kill -9 $PPID"])
+            .drawbridge(&["open", "--for", "1h", "--", "sh", "-c", "kill -9 $PPID"])
             .output()
             .unwrap();
         assert_eq!(ended.status.code(), None, "{ended:?}");
@@ -296,7 +296,7 @@ impl Operator<'_> {
         let ended = self.nat(&[
             "open",
             "--for",
-            "2m",
+            "1h",
             "--report",
             &report_file,
             "--",
@@ -321,7 +321,7 @@ impl Operator<'_> {
 
     fn opening_fails_half_way(&self) {
         self.proxy.fail("ec2:CreateRoute", "OperationNotPermitted");
-        let ended = self.nat(&["open", "--for", "2m", "--", "touch", "ran"]);
+        let ended = self.nat(&["open", "--for", "1h", "--", "touch", "ran"]);
         assert_eq!(ended.status, 1, "{ended:?}");
         assert!(ended.stderr.contains("OperationNotPermitted"), "{ended:?}");
         assert!(!self.stack.path("ran").exists());

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Outcome, Proxy, REGION, Running, eventually, free_port, repository, run, text,
+    Outcome, Proxy, REGION, Running, eventually, free_port, python, run, text,
     without_cloud_settings,
 };
 
@@ -31,7 +30,6 @@ print(json.dumps(answer, default=str))
 #[derive(Clone)]
 pub struct Emulator {
     _process: Arc<Running>,
-    python: PathBuf,
     port: u16,
     folder: Arc<TempDir>,
     /// Key id and secret. Any will do until policies are enforced.
@@ -41,14 +39,12 @@ pub struct Emulator {
 impl Emulator {
     /// Starts one on 127.0.0.1 and waits until it answers.
     pub fn start() -> Self {
-        let python = python();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = folder.path().join("emulator.log");
         let port = free_port();
         let file = File::create(&log).expect("the emulator's log");
-        let mut command = Command::new(&python);
+        let mut command = python::program("emulator");
         without_cloud_settings(&mut command)
-            .arg(repository().join("src/rehearsal/emulator.py"))
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("the log, once more"))
@@ -69,7 +65,6 @@ impl Emulator {
         });
         Self {
             _process: Arc::new(process),
-            python,
             port,
             folder: Arc::new(folder),
             credentials: ["testing".to_owned(), "testing".to_owned()],
@@ -121,9 +116,11 @@ impl Emulator {
         assert!(answer.contains(" 200 "), "{answer}");
     }
 
-    /// A Python that has boto3.
-    pub fn python(&self) -> &std::path::Path {
-        &self.python
+    /// A Python program that has boto3; arguments are its own.
+    pub fn python(&self, program: &str) -> Command {
+        let mut command = python::program(program);
+        self.lead_here(&mut command);
+        command
     }
 
     /// Where it listens on 127.0.0.1, or the proxy before it.
@@ -134,7 +131,12 @@ impl Emulator {
     /// A command whose AWS is this emulator, and which finds nothing of the user's own AWS settings.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        without_cloud_settings(&mut command)
+        self.lead_here(&mut command);
+        command
+    }
+
+    fn lead_here(&self, command: &mut Command) {
+        without_cloud_settings(command)
             // By number: with a name the SDKs would ask for bucket.localhost.
             .env(
                 "AWS_ENDPOINT_URL",
@@ -144,14 +146,15 @@ impl Emulator {
             .env("AWS_SECRET_ACCESS_KEY", &self.credentials[1])
             .env("AWS_REGION", REGION)
             .env("AWS_DEFAULT_REGION", REGION)
-            .env("NO_PROXY", "127.0.0.1");
-        command
+            .env("NO_PROXY", "127.0.0.1")
+            // Less collecting of garbage by terraform and its providers: a fifth of their processor time.
+            .env("GOGC", "400");
     }
 
     /// Calls one operation: `call("ec2", "describe_vpcs", &json!({}))`. Fails as boto3 does.
     pub fn call(&self, service: &str, operation: &str, parameters: &Value) -> Outcome {
-        let mut call = self.command(&self.python);
-        call.args(["-c", CALL, service, operation, &parameters.to_string()]);
+        let mut call = self.python(CALL);
+        call.args([service, operation, &parameters.to_string()]);
         run(&mut call, Duration::from_secs(300))
     }
 
@@ -182,23 +185,4 @@ impl Emulator {
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("emulator.log")).expect("the emulator's log")
     }
-}
-
-/// A Python that can run the emulator: the one `scripts/rehearse` installs, or the machine's.
-fn python() -> PathBuf {
-    let candidates = [
-        repository().join(".drawbridge/venv/bin/python"),
-        PathBuf::from("python3"),
-    ];
-    let works = |python: &PathBuf| {
-        let mut probe = Command::new(python);
-        probe
-            .args(["-c", "import moto.server, boto3, flask"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        probe.status().is_ok_and(|status| status.success())
-    };
-    candidates.into_iter().find(works).expect(
-        "no Python here can import moto: python3 -m venv .drawbridge/venv && .drawbridge/venv/bin/pip install 'moto[server]==5.2.1'",
-    )
 }

@@ -5,6 +5,7 @@ pub mod load;
 mod ports;
 pub mod postgres;
 mod proxy;
+pub mod python;
 mod ready;
 pub mod server;
 mod stack;

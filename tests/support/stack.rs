@@ -11,7 +11,7 @@ use drawbridge::terraform::{CliConfig, DIRECTORY_VARIABLE, cli_config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Emulator, Outcome, copy_terraform, repository, run, text};
+use super::{Emulator, Outcome, copy_terraform, python, repository, run, text};
 
 /// Many times what an apply takes: nothing hangs, and no slow machine fails for being slow.
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -108,12 +108,8 @@ impl<'a> Stack<'a> {
     /// A program of this repository, at home in this copy: `drawbridge` or a script.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.emulator.command(program);
-        // The `aws` command that scripts/rehearse installs, beside moto.
-        let tools = repository().join(".drawbridge/venv/bin");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::iter::once(tools).chain(std::env::split_paths(&path));
         command
-            .env("PATH", std::env::join_paths(path).expect("a PATH"))
+            .env("PATH", python::path_with_aws())
             .env(DIRECTORY_VARIABLE, &self.directory)
             .env("DRAWBRIDGE_BIN", env!("CARGO_BIN_EXE_drawbridge"));
         self.terraform_environment(&mut command);
