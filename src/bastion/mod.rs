@@ -8,6 +8,7 @@ pub mod host_keys;
 mod identity;
 pub mod session;
 pub mod ssh_config;
+mod transport;
 
 pub use self::error::SshError;
 pub use self::session::{Access, Login, Session};

@@ -1,6 +1,5 @@
 //! A connection to a host: to the bastion directly, to a private host inside a channel of the bastion's connection.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,12 +7,13 @@ use std::time::Duration;
 
 use russh::client::{self, Handle};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelStream, Disconnect, Preferred};
+use russh::{Channel, ChannelStream, Disconnect};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::host_keys::{Pins, Verdict};
 use super::identity::Identities;
+use super::transport::{self, Eager};
 use super::{Endpoint, SshError};
 use crate::appliance::{LOGIN_USER, Role, TUNNEL_USER};
 use crate::terraform::Deployment;
@@ -23,12 +23,6 @@ use crate::terraform::Deployment;
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// Longer, because an agent may ask its owner.
 const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(30);
-/// With [`KEEPALIVES`] a dead peer is noticed after 15 s; without them, never.
-const KEEPALIVE: Duration = Duration::from_secs(5);
-const KEEPALIVES: usize = 3;
-/// Bytes on the way before the reader must answer: at 50 ms round trip 8 MiB carried three times what 2 MiB did.
-const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-
 /// How sshd is met inside the VPC. The default is what the images have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
@@ -195,24 +189,13 @@ impl Access {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let config = client::Config {
-            window_size: WINDOW_BYTES,
-            keepalive_interval: Some(KEEPALIVE),
-            keepalive_max: KEEPALIVES,
-            nodelay: true,
-            // Only keys of the pinned type are asked for; another type could not be judged.
-            preferred: Preferred {
-                key: Cow::Owned(self.pins.algorithms(host)),
-                ..Preferred::default()
-            },
-            ..client::Config::default()
-        };
+        let config = transport::config(self.pins.algorithms(host));
         let verify = Verify {
             host,
             pins: self.pins.clone(),
         };
         let step = "SSH handshake";
-        let handshake = client::connect_stream(Arc::new(config), stream, verify);
+        let handshake = client::connect_stream(Arc::new(config), Eager::new(stream), verify);
         let handle = within(host, step, STEP_LIMIT, handshake).await?;
         let mut handle = handle.map_err(|stopped| match stopped {
             Stopped::Key(Verdict::Changed { pinned, offered }) => SshError::HostKeyChanged {
