@@ -165,6 +165,25 @@ impl Stage {
         nft(&self.operator, "delete table ip cut");
     }
 
+    /// How many packets were lost on purpose.
+    pub fn lost(&self) -> u64 {
+        let count = |namespace: &Namespace| -> u64 {
+            let rules = run(
+                namespace,
+                Command::new("nft").args(["-j", "list", "table", "ip", "loss"]),
+                "",
+            );
+            let rules: Value = serde_json::from_str(&rules).unwrap();
+            let dropped = rules["nftables"].as_array().unwrap().iter();
+            let mut dropped =
+                dropped.flat_map(|entry| entry["rule"]["expr"].as_array().into_iter().flatten());
+            dropped
+                .find_map(|part| part["counter"]["packets"].as_u64())
+                .unwrap()
+        };
+        count(&self.operator) + count(&self.bastion)
+    }
+
     pub fn host(&self, role: Role) -> &Namespace {
         match role {
             Role::Bastion => &self.bastion,
@@ -251,12 +270,12 @@ impl Stage {
             }
         }
         if conditions.loss > 0 {
-            let rule = format!("numgen random mod 100 < {} drop", conditions.loss);
+            let rule = format!("numgen random mod 100 < {} counter drop", conditions.loss);
             for (namespace, device) in [(&self.operator, "wan"), (&self.bastion, "eth0")] {
                 nft(
                     namespace,
                     &format!(
-                        "table ip loss {{ chain in {{ type filter hook input priority -10; iifname {device} counter {rule}; }}\n}}"
+                        "table ip loss {{ chain in {{ type filter hook input priority -10; iifname {device} {rule}; }}\n}}"
                     ),
                 );
             }
@@ -425,7 +444,7 @@ fn nft(namespace: &Namespace, rules: &str) {
     run(namespace, Command::new("nft").args(["-f", "-"]), rules);
 }
 
-fn run(namespace: &Namespace, command: &mut Command, input: &str) {
+fn run(namespace: &Namespace, command: &mut Command, input: &str) -> String {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -440,4 +459,5 @@ fn run(namespace: &Namespace, command: &mut Command, input: &str) {
         output.status.success() && said.trim().is_empty(),
         "{command:?}: {said}\n{input}"
     );
+    String::from_utf8(output.stdout).unwrap()
 }
