@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Width of a bar, in characters: it fits beside its words into 80.
 const BAR: u64 = 24;
@@ -15,12 +15,66 @@ pub struct Progress {
     shown: Arc<Shown>,
 }
 
+/// One of several things that are waited for side by side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What it is: `backend (i-…)`.
+    pub name: String,
+    /// How far it is, in words that follow the name: `stands at step seal (5 of 7)`.
+    pub state: String,
+    /// For how long it has been so, where that is known.
+    pub age: Option<Duration>,
+}
+
 #[derive(Debug)]
 enum Shown {
     Nothing,
-    /// With the last passing line: waiting says the same every few seconds, and a log needs it once.
-    Plain(Mutex<String>),
-    Spinner(ProgressBar),
+    /// With the last passing lines: waiting says the same every few seconds, and a log needs it once.
+    Plain(Mutex<Vec<String>>),
+    Spinner(Spinner),
+}
+
+#[derive(Debug)]
+struct Spinner {
+    all: MultiProgress,
+    bar: ProgressBar,
+    /// Below the spinner, one for each [`Row`].
+    rows: Mutex<Vec<ProgressBar>>,
+}
+
+impl Spinner {
+    fn new() -> Self {
+        let (all, bar) = (MultiProgress::new(), ProgressBar::new_spinner());
+        let bar = all.add(bar);
+        let template = "{spinner} {wide_msg} {elapsed_precise}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        let rows = Mutex::default();
+        Self { all, bar, rows }
+    }
+
+    /// As many rows as there are texts, with these texts.
+    fn rows(&self, texts: &[String]) {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        while rows.len() > texts.len() {
+            if let Some(row) = rows.pop() {
+                row.finish_and_clear();
+                self.all.remove(&row);
+            }
+        }
+        while rows.len() < texts.len() {
+            let row = self.all.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("    {wide_msg}") {
+                row.set_style(style);
+            }
+            rows.push(row);
+        }
+        for (row, text) in rows.iter().zip(texts) {
+            row.set_message(escape(text));
+        }
+    }
 }
 
 impl Progress {
@@ -29,14 +83,7 @@ impl Progress {
     #[must_use]
     pub fn stderr() -> Self {
         let shown = if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) =
-                ProgressStyle::with_template("{spinner} {wide_msg} {elapsed_precise}")
-            {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(120));
-            Shown::Spinner(bar)
+            Shown::Spinner(Spinner::new())
         } else {
             Shown::Plain(Mutex::default())
         };
@@ -59,19 +106,50 @@ impl Progress {
             Shown::Nothing => {}
             Shown::Plain(last) => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-                if *last != text {
+                if last.as_slice() != [text] {
                     write_line(&escape(text));
-                    text.clone_into(&mut last);
+                    *last = vec![text.to_owned()];
                 }
             }
-            Shown::Spinner(bar) => bar.set_message(escape(text)),
+            Shown::Spinner(spinner) => {
+                spinner.rows(&[]);
+                spinner.bar.set_message(escape(text));
+            }
+        }
+    }
+
+    /// Passing lines about what is waited for side by side, each with its age: below the spinner on a terminal;
+    /// elsewhere a line for each whose state is another one than the last time.
+    pub fn rows(&self, text: &str, rows: &[Row]) {
+        match self.shown.as_ref() {
+            Shown::Nothing => {}
+            Shown::Plain(last) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = rows
+                    .iter()
+                    .map(|row| format!("{text}: {} {}", row.name, row.state));
+                let now: Vec<_> = now.collect();
+                for (line, row) in now.iter().zip(rows) {
+                    if !last.contains(line) {
+                        write_line(&escape(&format!("{line}{}", row.for_how_long())));
+                    }
+                }
+                *last = now;
+            }
+            Shown::Spinner(spinner) => {
+                let lines = rows
+                    .iter()
+                    .map(|row| format!("{} {}{}", row.name, row.state, row.for_how_long()));
+                spinner.rows(&lines.collect::<Vec<_>>());
+                spinner.bar.set_message(escape(text));
+            }
         }
     }
 
     /// A passing line with which something new begins; the time shown counts from here.
     pub fn begin(&self, text: &str) {
-        if let Shown::Spinner(bar) = self.shown.as_ref() {
-            bar.reset_elapsed();
+        if let Shown::Spinner(spinner) = self.shown.as_ref() {
+            spinner.bar.reset_elapsed();
         }
         self.line(text);
     }
@@ -99,7 +177,7 @@ impl Progress {
         match self.shown.as_ref() {
             Shown::Nothing => {}
             Shown::Plain(_) => write_line(&escape(text)),
-            Shown::Spinner(bar) => bar.suspend(|| write_line(&escape(text))),
+            Shown::Spinner(spinner) => spinner.all.suspend(|| write_line(&escape(text))),
         }
     }
 
@@ -122,8 +200,19 @@ impl Progress {
 
     /// Removes the spinner, so that a result or an error starts on a clean line.
     pub fn clear(&self) {
-        if let Shown::Spinner(bar) = self.shown.as_ref() {
-            bar.finish_and_clear();
+        if let Shown::Spinner(spinner) = self.shown.as_ref() {
+            spinner.rows(&[]);
+            spinner.bar.finish_and_clear();
+        }
+    }
+}
+
+impl Row {
+    fn for_how_long(&self) -> String {
+        match self.age.map(|age| age.as_secs()) {
+            None => String::new(),
+            Some(seconds @ ..120) => format!(", for {seconds} s"),
+            Some(seconds) => format!(", for {} min", seconds / 60),
         }
     }
 }

@@ -101,6 +101,7 @@ pub struct Terraform {
     interrupt: Interrupt,
     spent: Arc<Mutex<Duration>>,
     lock_wait: Duration,
+    apply_limit: Duration,
     // Warnings shown so far: each command says them again.
     warned: Arc<Mutex<BTreeSet<String>>>,
     // Holds the generated CLI configuration for as long as terraform may be run.
@@ -155,6 +156,7 @@ impl Terraform {
             interrupt: Interrupt::never(),
             spent: Arc::default(),
             lock_wait: LOCK_WAIT,
+            apply_limit: APPLY_LIMIT,
             warned: Arc::default(),
             _scratch: scratch,
         })
@@ -187,6 +189,13 @@ impl Terraform {
     #[must_use]
     pub fn with_lock_wait(mut self, wait: Duration) -> Self {
         self.lock_wait = wait;
+        self
+    }
+
+    /// Gives an apply this long instead of 30 min; then it is asked to stop, as by Ctrl-C.
+    #[must_use]
+    pub fn with_apply_limit(mut self, limit: Duration) -> Self {
+        self.apply_limit = limit;
         self
     }
 
@@ -238,6 +247,41 @@ impl Terraform {
         }
     }
 
+    /// An output that is a text, e.g. `docs_url`; `None` when the configuration has none of that name.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run.
+    pub async fn text_output(&self, name: &str) -> Result<Option<String>, TerraformError> {
+        let outputs = self.read(&["output", "-no-color", "-json"]).await?;
+        let outputs: BTreeMap<String, serde_json::Value> =
+            serde_json::from_str(&outputs).unwrap_or_default();
+        let text = outputs.get(name).and_then(|output| output["value"].as_str());
+        Ok(text.map(str::to_owned))
+    }
+
+    /// Whether `init` has been run in this folder, whatever has become of it since.
+    #[must_use]
+    pub fn is_initialised(&self) -> bool {
+        self.data().is_dir()
+    }
+
+    /// Where the state is kept: `s3`, say; `local` is a file of this machine.
+    #[must_use]
+    pub fn backend(&self) -> String {
+        // Terraform's own note of the backend that `init` has settled on.
+        let noted = fs::read_to_string(self.data().join("terraform.tfstate")).unwrap_or_default();
+        let noted: serde_json::Value = serde_json::from_str(&noted).unwrap_or_default();
+        let kind = noted["backend"]["type"].as_str();
+        kind.unwrap_or("local").to_owned()
+    }
+
+    /// `.terraform`, or where `TF_DATA_DIR` has it.
+    fn data(&self) -> PathBuf {
+        let named = env::var_os("TF_DATA_DIR").filter(|folder| !folder.is_empty());
+        let named = named.unwrap_or_else(|| ".terraform".into());
+        self.directory.join(named)
+    }
+
     /// The state as terraform keeps it: JSON, format version 4.
     ///
     /// # Errors
@@ -270,14 +314,36 @@ impl Terraform {
         variables: &[(&str, &str)],
         addresses: &[&str],
     ) -> Result<Plan, TerraformError> {
+        self.plan_with(variables, as_options("-target", addresses))
+            .await
+    }
+
+    /// The same as [`Terraform::plan`], with these addresses made anew whether they need it or not (`-replace`).
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run.
+    pub async fn plan_replacing(
+        &self,
+        variables: &[(&str, &str)],
+        addresses: &[&str],
+    ) -> Result<Plan, TerraformError> {
+        self.plan_with(variables, as_options("-replace", addresses))
+            .await
+    }
+
+    async fn plan_with(
+        &self,
+        variables: &[(&str, &str)],
+        options: impl Iterator<Item = OsString>,
+    ) -> Result<Plan, TerraformError> {
         let folder = scratch_folder("drawbridge-plan-").map_err(TerraformError::Scratch)?;
         let file = folder.path().join("plan");
         let mut arguments = self.changing(["plan", "-json", "-detailed-exitcode"]);
         let mut out = OsString::from("-out=");
         out.push(&file);
         arguments.push(out);
-        arguments.extend(as_options(variables));
-        arguments.extend(as_targets(addresses));
+        arguments.extend(as_variables(variables));
+        arguments.extend(options);
         let (code, said) = self.run(&arguments, PLAN_LIMIT, &[0, 2]).await?;
         let changes = said
             .planned
@@ -298,7 +364,7 @@ impl Terraform {
     pub async fn apply(&self, plan: &Plan) -> Result<(), TerraformError> {
         let mut arguments = self.changing(["apply", "-json"]);
         arguments.push(plan.file.clone().into_os_string());
-        self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
+        self.run(&arguments, self.apply_limit, &[0]).await.map(drop)
     }
 
     /// Plans and applies everything without asking.
@@ -307,7 +373,7 @@ impl Terraform {
     /// Any [`TerraformError`] of a run; the state then says how far it came.
     pub async fn apply_everything(&self) -> Result<(), TerraformError> {
         let arguments = self.changing(["apply", "-json", "-auto-approve"]);
-        self.run(&arguments, APPLY_LIMIT, &[0]).await.map(drop)
+        self.run(&arguments, self.apply_limit, &[0]).await.map(drop)
     }
 
     /// The input variables that a plan was made with, defaults included. A value that came from the command line or the
@@ -350,7 +416,7 @@ impl Terraform {
         variables: &[(&str, &str)],
     ) -> Result<(), TerraformError> {
         let mut arguments = self.changing(["import", "-no-color"]);
-        arguments.extend(as_options(variables));
+        arguments.extend(as_variables(variables));
         arguments.extend([address, id].map(OsString::from));
         self.run(&arguments, PLAN_LIMIT, &[0]).await.map(drop)
     }
@@ -366,8 +432,8 @@ impl Terraform {
         variables: &[(&str, &str)],
     ) -> Result<(), TerraformError> {
         let mut arguments = self.changing(["apply", "-json", "-refresh-only", "-auto-approve"]);
-        arguments.extend(as_options(variables));
-        arguments.extend(as_targets(addresses));
+        arguments.extend(as_variables(variables));
+        arguments.extend(as_options("-target", addresses));
         self.run(&arguments, PLAN_LIMIT, &[0]).await.map(drop)
     }
 
@@ -476,16 +542,17 @@ fn scratch_folder(prefix: &str) -> std::io::Result<TempDir> {
 }
 
 /// `-var` options; terraform takes each apart at its first `=`.
-fn as_options(variables: &[(&str, &str)]) -> impl Iterator<Item = OsString> {
+fn as_variables(variables: &[(&str, &str)]) -> impl Iterator<Item = OsString> {
     variables
         .iter()
         .map(|(name, value)| format!("-var={name}={value}").into())
 }
 
-fn as_targets(addresses: &[&str]) -> impl Iterator<Item = OsString> {
+/// `-target=…` or `-replace=…` for each address.
+fn as_options(option: &str, addresses: &[&str]) -> impl Iterator<Item = OsString> {
     addresses
         .iter()
-        .map(|address| format!("-target={address}").into())
+        .map(move |address| format!("{option}={address}").into())
 }
 
 /// What a talking run said.

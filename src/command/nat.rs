@@ -16,7 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::nat::close::{self, close};
 use crate::nat::error::NatError;
 use crate::nat::gate::{self, Gating};
-use crate::nat::open::{self, LONGEST, find_command, open};
+use crate::nat::open::{self, LONGEST, Work, find_command, open};
 use crate::nat::position::instant_text;
 use crate::nat::report::{Outcome, Report};
 use crate::nat::status::{for_people, status};
@@ -136,7 +136,7 @@ pub struct StatusArgs {
 
 /// How the proofs of a close are led.
 #[derive(Args, Clone, Debug)]
-struct ProofArgs {
+pub(super) struct ProofArgs {
     #[command(flatten)]
     access: AccessArgs,
     /// Base address of the API, instead of the load balancer's own
@@ -251,7 +251,7 @@ impl StatusArgs {
 }
 
 impl ProofArgs {
-    fn options(self, gating: Gating) -> close::Options {
+    pub(super) fn options(self, gating: Gating) -> close::Options {
         close::Options {
             gating,
             leave_rest: false,
@@ -307,13 +307,16 @@ impl OpenArgs {
         let terraform = self.deployment.terraform(progress, interrupt)?;
         let options = open::Options {
             time: self.time,
-            command: self.command,
+            work: match self.command.is_empty() {
+                true => Work::Watch,
+                false => Work::Command(self.command),
+            },
             leave_rest: self.leave_rest,
             close: self.proofs.options(Gating::Refuse),
         };
         let report = open(&terraform, &options, progress, interrupt).await?;
         progress.clear();
-        for line in open_text(&report).lines() {
+        for line in open_text(&report, "command").lines() {
             progress.say_always(line);
         }
         if let Some(mut file) = file {
@@ -331,7 +334,7 @@ impl OpenArgs {
 /// As shells say it.
 const NO_SUCH_COMMAND: u8 = 127;
 
-fn lease(text: &str) -> Result<Duration, String> {
+pub(super) fn lease(text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
     if time.is_zero() || time > LONGEST {
         return Err("it must be longer than nothing and at most 168h".to_owned());
@@ -339,7 +342,8 @@ fn lease(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-fn open_text(report: &open::Report) -> String {
+/// `work` is what ran in the window, for people.
+pub(super) fn open_text(report: &open::Report, work: &str) -> String {
     let mut lines = Vec::new();
     if let Some(refusal) = &report.refusal {
         lines.push(format!("not opened, nothing was changed: {refusal}"));
@@ -348,7 +352,7 @@ fn open_text(report: &open::Report) -> String {
     if let Some(ended) = &report.command {
         let said = ended.said.as_ref().map(|said| format!(" ({said})"));
         lines.push(format!(
-            "the command ended with status {}{}",
+            "the {work} ended with status {}{}",
             ended.status,
             said.unwrap_or_default()
         ));
@@ -371,7 +375,7 @@ fn open_text(report: &open::Report) -> String {
     lines.join("\n")
 }
 
-fn text(report: &Report) -> String {
+pub(super) fn text(report: &Report) -> String {
     let name = &report.deployment;
     let mut lines = Vec::new();
     match report.outcome {

@@ -27,9 +27,9 @@ use crate::progress::Progress;
 use crate::terraform::{Deployment, Plan, Terraform};
 
 /// Variable of `terraform/` that makes the window.
-pub(super) const VARIABLE: &str = "nat_gateway";
+pub(crate) const VARIABLE: &str = "nat_gateway";
 /// Variable of `terraform/` that holds a lease's end.
-pub(super) const UNTIL: &str = "nat_gateway_until";
+pub(crate) const UNTIL: &str = "nat_gateway_until";
 
 /// How often more than one gateway or address is looked for: each turn removes one of each.
 const TURNS: usize = 4;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use super::door::Door;
 use crate::appliance::{BootstrapReport, ReportState, Role};
 use crate::cloud::{Cloud, CloudError};
 use crate::interrupt::Interrupt;
-use crate::progress::Progress;
+use crate::progress::{Progress, Row};
 use crate::terraform::Deployment;
 
 /// The hosts that lose their way out.
@@ -80,6 +81,28 @@ impl Host {
         })
     }
 
+    /// How far it is, for people who watch. The age is by the host's clock.
+    fn row(&self, now: OffsetDateTime) -> Row {
+        let waiting = self.waiting();
+        let since = match &self.report {
+            // Of another instance, or complete: how old that is helps nobody.
+            ReportState::Reported(report)
+                if waiting
+                    .as_ref()
+                    .is_some_and(|waiting| waiting.step.is_some()) =>
+            {
+                Some(report.updated_at)
+            }
+            _ => None,
+        };
+        let complete = || "is complete".to_owned();
+        Row {
+            name: format!("{} ({})", self.role, self.instance_id),
+            state: waiting.map_or_else(complete, |waiting| waiting.reason),
+            age: since.map(|since| (now - since).try_into().unwrap_or_default()),
+        }
+    }
+
     fn not_complete(&self, report: &BootstrapReport) -> (Option<String>, String) {
         let theirs = report
             .instance_id
@@ -148,8 +171,13 @@ pub async fn wait(
 ) -> Result<Vec<Waiting>, CloudError> {
     let start = Instant::now();
     loop {
+        let mut rows = Vec::new();
         let mut seen = match look(cloud, deployment).await {
-            Ok(hosts) => Ok(judge(&hosts)),
+            Ok(hosts) => {
+                let now = OffsetDateTime::now_utc();
+                rows = hosts.iter().map(|host| host.row(now)).collect();
+                Ok(judge(&hosts))
+            }
             Err(error) if error.is_about_access() => return Err(error),
             // A network that is away for a moment says nothing about the hosts.
             Err(error) => Err(error),
@@ -162,16 +190,20 @@ pub async fn wait(
                 return seen;
             };
             waiting.push(not_ready(deployment, &answer));
+            rows.push(Row {
+                name: "the API".to_owned(),
+                state: format!("is not ready: {answer}"),
+                age: None,
+            });
             limit = limit.max(READY_PATIENCE);
         }
         if start.elapsed() + EVERY > limit {
             return seen;
         }
-        let said = match &seen {
-            Ok(waiting) => describe(waiting),
-            Err(error) => error.to_string(),
-        };
-        progress.line(&format!("waiting: {said}"));
+        match &seen {
+            Ok(_) => progress.rows("waiting", &rows),
+            Err(error) => progress.line(&format!("waiting: {error}")),
+        }
         tokio::select! {
             () = sleep(EVERY) => {}
             () = interrupt.requested() => return seen,
@@ -225,6 +257,25 @@ mod tests {
         let replaced = judge(&[host("i-2", &report("complete", "null"))]);
         assert_eq!(replaced[0].step, None);
         assert!(replaced[0].reason.contains("of i-1"), "{replaced:?}");
+    }
+
+    #[test]
+    fn a_row_says_step_and_age_of_the_instance_that_runs_now() {
+        let now = time::macros::datetime!(2026-11-20 10:00:17 UTC);
+        let row = host("i-1", &report("seal", "null")).row(now);
+        assert_eq!(
+            (row.state.as_str(), row.age),
+            (
+                "stands at step seal (5 of 7)",
+                Some(Duration::from_secs(12))
+            )
+        );
+        // A clock that is ahead of ours is no negative age.
+        let ahead = host("i-1", &report("seal", "null")).row(now - Duration::from_secs(60));
+        assert_eq!(ahead.age, Some(Duration::ZERO));
+        let complete = host("i-1", &report("complete", "null")).row(now);
+        assert_eq!((complete.state.as_str(), complete.age), ("is complete", None));
+        assert_eq!(host("i-2", &report("seal", "null")).row(now).age, None);
     }
 
     #[test]

@@ -3,14 +3,16 @@
 //! [`window`], [`refusal`] and [`finding`] decide and touch nothing; [`open`], [`close`] and [`status`] look, act and look
 //! again.
 
+pub mod agreed;
 mod child;
 pub mod close;
 pub mod cost;
 pub mod door;
 pub mod error;
 pub mod finding;
+pub mod finish;
 pub mod gate;
-mod look;
+pub(crate) mod look;
 pub mod open;
 pub mod position;
 pub mod proof;

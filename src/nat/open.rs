@@ -10,11 +10,12 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
+use super::agreed::Agreed;
 use super::child::{self, Ended};
-use super::close::{self, UNTIL, VARIABLE, close};
+use super::close::{self, UNTIL, VARIABLE};
 use super::cost::cost;
 use super::error::NatError;
-use super::gate::Gating;
+use super::finish::close_in_any_case;
 use super::look::{applied, look};
 use super::position::{Position, instant_text};
 use super::refusal::{judge_opening, other_deployment};
@@ -43,14 +44,6 @@ const RESERVE: Duration = Duration::from_secs(5 * 60);
 const ROUTE_LIMIT: Duration = Duration::from_secs(120);
 const EVERY: Duration = Duration::from_secs(2);
 
-/// How often a close is tried that could not even begin, or did not finish: a network or an API may be back a little later.
-const ATTEMPTS: u32 = 3;
-const PAUSE: Duration = Duration::from_secs(10);
-
-/// A terraform that the command started may outlive it and hold the state's lock: each attempt waits this long for it.
-/// Terraform's own limit for a plan, 5 min, leaves room for the plan itself.
-const LOCK_WAIT: Duration = Duration::from_secs(180);
-
 /// A Ctrl-C that ends the command reaches us too, a moment sooner or later; it is none against the close.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -62,12 +55,23 @@ const MENTION: Duration = Duration::from_secs(60);
 pub struct Options {
     /// How long the command may take, or the window stands without one.
     pub time: Duration,
-    /// Program and arguments; none: the window stands until the time is over.
-    pub command: Vec<String>,
+    /// What the window is opened for.
+    pub work: Work,
     /// Open even though the plan wants more than the window: the rest is for the command.
     pub leave_rest: bool,
     /// How to close; the gating is this module's.
     pub close: close::Options,
+}
+
+/// What the window is opened for.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Nothing of ours: it stands until the time is over, or until Ctrl-C.
+    Watch,
+    /// Program and arguments, run in this terminal.
+    Command(Vec<String>),
+    /// Changes that somebody has seen and agreed to; none, where hosts are to finish their bootstrap only.
+    Apply(Agreed),
 }
 
 /// What happened. `--report` writes this.
@@ -241,7 +245,7 @@ pub async fn open(
     let progress = progress.again();
     sleep(SETTLE).await;
     let interrupt = interrupt.from_now();
-    match opening.close(end, &progress, &interrupt).await {
+    match close_in_any_case(terraform, &options.close, end, &progress, &interrupt).await {
         Ok(closed) => report.close = Some(closed),
         Err(error) => {
             report.was_interrupted |= interrupt.count() > 1;
@@ -378,15 +382,20 @@ impl<'a> Opening<'a> {
 
     /// Runs the command, or waits, until `end` at most.
     async fn hold(&self, end: Instant) -> Option<Ended> {
-        if self.options.command.is_empty() {
-            self.watch(end).await;
-            return None;
-        }
-        self.progress
-            .say(&format!("open; running {}", self.options.command.join(" ")));
-        // The terminal is the command's now.
-        self.progress.clear();
-        let ended = child::run(&self.options.command, end, self.interrupt).await;
+        let ended = match &self.options.work {
+            Work::Watch => {
+                self.watch(end).await;
+                return None;
+            }
+            Work::Command(words) => {
+                self.progress
+                    .say(&format!("open; running {}", words.join(" ")));
+                // The terminal is the command's now.
+                self.progress.clear();
+                child::run(words, end, self.interrupt).await
+            }
+            Work::Apply(agreed) => agreed.apply(self.terraform, end, self.progress).await,
+        };
         if let Some(said) = &ended.said {
             self.progress.say(said);
         }
@@ -406,46 +415,6 @@ impl<'a> Opening<'a> {
                 () = sleep(left.min(MENTION)) => {}
                 () = self.interrupt.requested() => return,
             }
-        }
-    }
-
-    /// Closes. Hosts that the command has replaced get the rest of the time for their bootstrap; a further signal ends
-    /// that waiting, and one more the close.
-    async fn close(
-        &self,
-        end: Instant,
-        progress: &Progress,
-        interrupt: &Interrupt,
-    ) -> Result<report::Report, NatError> {
-        let terraform = self.terraform.clone().with_progress(progress.clone());
-        let terraform = terraform.with_lock_wait(LOCK_WAIT);
-        let mut attempt = 1;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let options = close::Options {
-                gating: Gating::WaitThenClose(left),
-                // A command that was cut off leaves more to do than the window; that is no reason to let it stand.
-                leave_rest: true,
-                ..self.options.close.clone()
-            };
-            let closed = close(&terraform, &options, progress, interrupt).await;
-            let problem = match &closed {
-                Ok(report) if report.outcome == Outcome::Refused => {
-                    report.refusal.clone().unwrap_or_default()
-                }
-                Ok(_) => return closed,
-                Err(error) => chain(error),
-            };
-            // The first signal ends a wait only, this one as well.
-            if attempt == ATTEMPTS || interrupt.count() > 1 {
-                return closed;
-            }
-            progress.say(&format!("not closed yet, trying again: {problem}"));
-            tokio::select! {
-                () = sleep(PAUSE) => {}
-                () = interrupt.more_than(interrupt.count()) => {}
-            }
-            attempt += 1;
         }
     }
 }
