@@ -2,7 +2,7 @@
 //!
 //! [`appliance`] and [`flows`] are what hosts and operator agree on. The feature `host` holds what runs on the
 //! instances, first of all [`host`] (first boot) and [`api`]; the feature `operator` what runs on the operator's
-//! machine: [`nat`] (the window), [`image`] (what the hosts start from), [`audit`] (what is left over), [`cost`],
+//! machine: [`up`] (all of it), [`nat`] (the window), [`image`] (what the hosts start from), [`audit`] (what is left over), [`cost`],
 //! [`bastion`] (the way in), [`rehearsal`] (all of it on one machine). ARCHITECTURE.md says why it is so, and has the map.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -54,3 +54,5 @@ pub mod rehearsal;
 pub mod terraform;
 #[cfg(feature = "operator")]
 mod trust;
+#[cfg(feature = "operator")]
+pub mod up;

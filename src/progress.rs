@@ -4,10 +4,12 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Width of a bar, in characters: it fits beside its words into 80.
 const BAR: u64 = 24;
+/// How often the spinner turns.
+const TICK: Duration = Duration::from_millis(120);
 
 /// Where progress goes. Cheap to clone; clones share one spinner.
 #[derive(Clone, Debug)]
@@ -50,7 +52,7 @@ impl Spinner {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(Duration::from_millis(120));
+        bar.enable_steady_tick(TICK);
         let rows = Mutex::default();
         Self { all, bar, rows }
     }
@@ -195,6 +197,23 @@ impl Progress {
         match self.shown.as_ref() {
             Shown::Spinner(_) => Self::stderr(),
             Shown::Nothing | Shown::Plain(_) => self.clone(),
+        }
+    }
+
+    /// Stands still while somebody is asked something, until [`Progress::resume`].
+    pub fn pause(&self) {
+        if let Shown::Spinner(spinner) = self.shown.as_ref() {
+            spinner.bar.disable_steady_tick();
+            let _ = spinner.all.clear();
+            spinner.all.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+
+    /// Goes on after [`Progress::pause`].
+    pub fn resume(&self) {
+        if let Shown::Spinner(spinner) = self.shown.as_ref() {
+            spinner.all.set_draw_target(ProgressDrawTarget::stderr());
+            spinner.bar.enable_steady_tick(TICK);
         }
     }
 

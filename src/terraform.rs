@@ -255,7 +255,9 @@ impl Terraform {
         let outputs = self.read(&["output", "-no-color", "-json"]).await?;
         let outputs: BTreeMap<String, serde_json::Value> =
             serde_json::from_str(&outputs).unwrap_or_default();
-        let text = outputs.get(name).and_then(|output| output["value"].as_str());
+        let text = outputs
+            .get(name)
+            .and_then(|output| output["value"].as_str());
         Ok(text.map(str::to_owned))
     }
 

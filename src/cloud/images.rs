@@ -131,6 +131,18 @@ impl Cloud {
         found.into_iter().map(read).collect()
     }
 
+    /// Which of these AMIs there are, of whomever, and this account may start instances from.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked or answers in another shape.
+    pub async fn known_images(&self, ids: &[&str]) -> Result<BTreeSet<String>, CloudError> {
+        // Asked by a filter, a missing one is no error.
+        let filter = format!("Name=image-id,Values={}", ids.join(","));
+        let ask = ["describe-images", "--filters", &filter];
+        let found: Vec<RawImage> = self.rows("look for the images", &ask, "Images").await?;
+        Ok(found.into_iter().map(|image| image.image_id).collect())
+    }
+
     /// The snapshots of this account with all of `tags`.
     ///
     /// # Errors

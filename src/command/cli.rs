@@ -8,6 +8,7 @@ use super::cost::CostArgs;
 use super::image::ImageCommand;
 use super::nat::NatCommand;
 use super::rotate::RotateArgs;
+use super::up::{OpenArgs, UpArgs};
 use crate::dev::DevArgs;
 use crate::exit;
 #[cfg(target_os = "linux")]
@@ -29,6 +30,8 @@ pub struct Cli {
     reason = "each variant is documented where its arguments are"
 )]
 pub enum Command {
+    Up(UpArgs),
+    Open(OpenArgs),
     #[command(subcommand)]
     Nat(NatCommand),
     #[command(subcommand)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -22,6 +22,9 @@ use crate::interrupt::Interrupt;
 use crate::nat::position::instant_text;
 use crate::progress::{Progress, escape};
 use crate::terraform::{Terraform, TerraformError, directory};
+
+/// How many blocks are on their way at a time, where nobody says.
+pub(super) const PARALLEL: u8 = 32;
 
 /// The images that the hosts start from: build, publish, prune
 #[derive(Clone, Debug, Subcommand)]
@@ -138,7 +141,7 @@ pub struct PublishArgs {
     #[arg(long)]
     region: Option<String>,
     /// How many blocks of 512 KiB are on their way at a time, 1 to 128
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..=128))]
+    #[arg(long, value_name = "N", default_value_t = PARALLEL, value_parser = clap::value_parser!(u8).range(1..=128))]
     parallel: u8,
     /// Print JSON; the fields are listed below
     #[arg(long)]
@@ -227,20 +230,15 @@ impl PublishArgs {
         }
         let mut folders = Vec::new();
         for role in wanted(&self.role, given.keys().copied().collect()) {
-            let path = match given.get(&role) {
-                Some(path) => path.clone(),
-                None => build_one(role, self.system, progress).await?,
-            };
-            let info = ImageInfo::read(&path, role, self.system)?;
-            folders.push(Folder { path, info });
+            folders.push(match given.get(&role) {
+                Some(path) => Folder {
+                    info: ImageInfo::read(path, role, self.system)?,
+                    path: path.clone(),
+                },
+                None => build_folder(role, self.system, progress).await?,
+            });
         }
-        let beside = directory.parent().unwrap_or(&directory);
-        let options = Options {
-            source: Source::of(beside).await,
-            at_a_time: usize::from(self.parallel),
-            directory: directory.clone(),
-        };
-        let report = publish(&target, folders, &options, progress).await?;
+        let report = publish_folders(&target, folders, self.parallel, &directory, progress).await?;
         progress.clear();
         print(&if self.json {
             json_text(&report)
@@ -316,6 +314,34 @@ async fn build_one(
     Ok(build::build(&flake, role, system).await?)
 }
 
+/// Builds the image of a role and reads what it says it holds.
+pub(super) async fn build_folder(
+    role: Role,
+    system: Option<System>,
+    progress: &Progress,
+) -> Result<Folder, ImageError> {
+    let path = build_one(role, system, progress).await?;
+    let info = ImageInfo::read(&path, role, system)?;
+    Ok(Folder { path, info })
+}
+
+/// Publishes these for the Terraform files of `directory`.
+pub(super) async fn publish_folders(
+    target: &Target,
+    folders: Vec<Folder>,
+    parallel: u8,
+    directory: &Path,
+    progress: &Progress,
+) -> Result<Report, ImageError> {
+    let beside = directory.parent().unwrap_or(directory);
+    let options = Options {
+        source: Source::of(beside).await,
+        at_a_time: usize::from(parallel),
+        directory: directory.to_owned(),
+    };
+    publish(target, folders, &options, progress).await
+}
+
 /// Those of --role, those with --image, or all.
 fn wanted(roles: &[Role], given: Vec<Role>) -> Vec<Role> {
     let is_wanted = |role: &Role| {
@@ -342,7 +368,7 @@ fn json_text(value: &impl serde::Serialize) -> String {
     to_json(value).unwrap_or_default()
 }
 
-fn text(report: &Report) -> String {
+pub(super) fn text(report: &Report) -> String {
     let mut lines = Vec::new();
     for one in &report.images {
         let sent = match one.outcome {

@@ -7,6 +7,7 @@ pub mod cost;
 pub mod image;
 pub mod nat;
 pub mod rotate;
+pub mod up;
 
 use std::io::Write as _;
 use std::path::PathBuf;

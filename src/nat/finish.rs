@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::close::{self, close};
+use super::close::{self, VARIABLE, close};
 use super::error::NatError;
 use super::gate::Gating;
+use super::position::Position;
+use super::refusal::judge_closing;
 use super::report::{Outcome, Report};
+use super::window::{InState, RESOURCES};
 use crate::error_chain::chain;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::terraform::Terraform;
+use crate::terraform::state::State;
+use crate::terraform::{Terraform, TerraformError};
 
 /// How often a close is tried that could not even begin, or did not finish: a network or an API may be back a little later.
 const ATTEMPTS: u32 = 3;
@@ -50,6 +54,8 @@ pub async fn close_in_any_case(
                 report.refusal.clone().unwrap_or_default()
             }
             Ok(_) => return closed,
+            // No pause makes a deployment of what is none.
+            Err(NatError::Terraform(TerraformError::NotApplied { .. })) => return closed,
             Err(error) => chain(error),
         };
         // The first signal ends a wait only, this one as well.
@@ -62,5 +68,56 @@ pub async fn close_in_any_case(
             () = interrupt.more_than(interrupt.count()) => {}
         }
         attempt += 1;
+    }
+}
+
+/// Why what a first apply has left of a window still stands.
+#[derive(Debug, thiserror::Error)]
+pub enum ClearError {
+    /// Terraform did not get to it.
+    #[error(transparent)]
+    Nat(#[from] NatError),
+    /// It would change more than the window.
+    #[error(transparent)]
+    Refused(#[from] super::refusal::Refusal),
+    /// It is still in the state.
+    #[error(
+        "the state still holds {0}: `drawbridge up` goes on, `scripts/destroy.sh` removes everything"
+    )]
+    Left(String),
+}
+
+impl From<TerraformError> for ClearError {
+    fn from(error: TerraformError) -> Self {
+        Self::Nat(error.into())
+    }
+}
+
+/// Removes the window that a first apply has made and not come to its end with: there is no output to tell of a deployment,
+/// so what is seen afterwards is the state alone.
+///
+/// # Errors
+/// [`ClearError`]
+pub async fn clear_unfinished(terraform: &Terraform) -> Result<(), ClearError> {
+    let terraform = terraform.clone().with_lock_wait(LOCK_WAIT);
+    let held = async || match terraform.state_pull().await {
+        Ok(text) => Ok(InState::of(&State::parse(&text).map_err(NatError::from)?)),
+        Err(TerraformError::NotApplied { .. }) => Ok(InState::default()),
+        Err(error) => Err(ClearError::from(error)),
+    };
+    if !held().await?.is_empty() {
+        let off = [(VARIABLE, "false")];
+        let plan = terraform.plan_only(&off, &RESOURCES).await?;
+        judge_closing(&plan.changes)?;
+        terraform.apply(&plan).await?;
+    }
+    Position::Closed
+        .write(terraform.directory())
+        .map_err(NatError::from)?;
+    let left = held().await?;
+    let parts = [left.gateway, left.address, left.route, left.schedule];
+    match parts.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(part) => Err(ClearError::Left(part)),
     }
 }

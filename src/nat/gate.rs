@@ -274,7 +274,10 @@ mod tests {
         let ahead = host("i-1", &report("seal", "null")).row(now - Duration::from_secs(60));
         assert_eq!(ahead.age, Some(Duration::ZERO));
         let complete = host("i-1", &report("complete", "null")).row(now);
-        assert_eq!((complete.state.as_str(), complete.age), ("is complete", None));
+        assert_eq!(
+            (complete.state.as_str(), complete.age),
+            ("is complete", None)
+        );
         assert_eq!(host("i-2", &report("seal", "null")).row(now).age, None);
     }
 

@@ -35,7 +35,7 @@ pub const LONGEST: Duration = Duration::from_secs(168 * 3600);
 
 /// The lease in the cloud ends this much later than the time asked for: an orderly close must win against the switch,
 /// which leaves the address behind. Opening takes up to three minutes on AWS, closing as many, and proofs another two.
-const GRACE: Duration = Duration::from_secs(10 * 60);
+pub const GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// What closing keeps of [`GRACE`], should opening have taken longer than usual.
 const RESERVE: Duration = Duration::from_secs(5 * 60);
@@ -99,14 +99,17 @@ pub struct Report {
     pub close_failure: Option<String>,
     /// Seconds spent waiting for terraform, those of the close included.
     pub terraform_seconds: f64,
+    /// Nothing of the window is left, and there is no deployment yet to prove it by.
+    #[serde(skip)]
+    pub(crate) is_cleared: bool,
     #[serde(skip)]
     was_interrupted: bool,
 }
 
 impl Report {
-    fn new(deployment: &Deployment, lease_until: OffsetDateTime) -> Self {
+    pub(crate) fn new(deployment: &str, lease_until: OffsetDateTime) -> Self {
         Self {
-            deployment: deployment.name.clone(),
+            deployment: deployment.to_owned(),
             refusal: None,
             gateway: None,
             lease_until,
@@ -115,8 +118,15 @@ impl Report {
             close: None,
             close_failure: None,
             terraform_seconds: 0.0,
+            is_cleared: false,
             was_interrupted: false,
         }
+    }
+
+    /// The same with why it did not come to its end.
+    pub(crate) fn fail(&mut self, failure: String, was_interrupted: bool) {
+        self.failure = Some(failure);
+        self.was_interrupted = was_interrupted;
     }
 
     fn refused(self, refusal: &(dyn std::error::Error + 'static)) -> Self {
@@ -129,7 +139,7 @@ impl Report {
     /// Whether the cloud says that nothing stands any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.close.as_ref().is_some_and(report::Report::is_gone)
+        self.is_cleared || self.close.as_ref().is_some_and(report::Report::is_gone)
     }
 
     /// The command's own status; where it has none, or 0, what opening and closing came to.
@@ -198,7 +208,7 @@ pub async fn open(
     progress.line("looking at the deployment");
     let (deployment, in_state) = applied(terraform).await?;
     let opening = Opening::new(terraform, &deployment, options, progress, interrupt).await;
-    let report = Report::new(&deployment, opening.lease_until);
+    let report = Report::new(&deployment.name, opening.lease_until);
     let (before, plan) = match opening.prepare(in_state).await {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(refusal)) => return Ok(report.refused(&refusal)),
@@ -425,10 +435,7 @@ mod tests {
 
     #[test]
     fn status_4_is_kept_for_what_was_not_opened() {
-        let mut report = Report::new(
-            &crate::terraform::tests::sample(),
-            OffsetDateTime::now_utc(),
-        );
+        let mut report = Report::new("drawbridge", OffsetDateTime::now_utc());
         report.close = Some(report::Report {
             deployment: report.deployment.clone(),
             outcome: Outcome::Refused,
