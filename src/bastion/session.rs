@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,30 @@ pub struct Login {
     pub jump: String,
     /// The port of the private hosts' sshd.
     pub port: u16,
+}
+
+impl FromStr for Login {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not USER:JUMP:PORT, e.g. admin:tunnel:22");
+        let [user, jump, port] = *text.split(':').collect::<Vec<_>>() else {
+            return Err(wrong());
+        };
+        let is_name = |name: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+            !name.is_empty() && !name.starts_with('-') && name.bytes().all(plain)
+        };
+        let port = port.parse().ok().filter(|port| *port > 0);
+        match port {
+            Some(port) if is_name(user) && is_name(jump) => Ok(Self {
+                user: user.to_owned(),
+                jump: jump.to_owned(),
+                port,
+            }),
+            _ => Err(wrong()),
+        }
+    }
 }
 
 impl Default for Login {

@@ -18,6 +18,8 @@ use crate::progress::Progress;
 pub const BASTION_VARIABLE: &str = "DRAWBRIDGE_BASTION";
 /// Environment variable for `--identity`.
 pub const IDENTITY_VARIABLE: &str = "DRAWBRIDGE_IDENTITY";
+/// Environment variable for `--login`.
+pub const LOGIN_VARIABLE: &str = "DRAWBRIDGE_LOGIN";
 
 /// How to reach the hosts.
 #[derive(Args, Clone, Debug)]
@@ -28,6 +30,9 @@ pub struct AccessArgs {
     /// Private key file, instead of the agent's keys and ~/.ssh/id_ed25519
     #[arg(long, value_name = "FILE", env = IDENTITY_VARIABLE)]
     pub identity: Option<PathBuf>,
+    /// Users and port of hosts that are not ours: USER:JUMP:PORT. For trying the program against any sshd
+    #[arg(long, hide = true, value_name = "USER:JUMP:PORT", env = LOGIN_VARIABLE)]
+    pub login: Option<Login>,
 }
 
 /// Run a command on a host, through the bastion; its exit status becomes ours
@@ -73,7 +78,7 @@ pub(super) async fn access(
         pins,
         bastion: args.bastion.clone(),
         identity: args.identity.clone(),
-        login: Login::default(),
+        login: args.login.clone().unwrap_or_default(),
     };
     Ok((access, terraform.directory().to_owned()))
 }

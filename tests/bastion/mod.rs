@@ -5,4 +5,5 @@ mod openssh;
 mod rotate;
 mod rules;
 mod session;
-mod sshd;
+mod shell;
+pub mod sshd;

@@ -1,17 +1,14 @@
 //! A folder in which `drawbridge` finds a terraform directory, a `terraform` and an `aws` of ours, and SSM on a port.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support;
+use crate::support::{self, stub};
 
 /// Plays terraform: answers from files, writes down what it was asked, and opens or closes the window when it applies.
 const TERRAFORM: &str = r#"#!/usr/bin/env bash
@@ -439,49 +436,18 @@ fn gateways(list: &[(&str, &str, bool)]) -> Value {
 
 /// SSM, STS, Scheduler and the API on one port, until the test ends.
 fn serve(answers: Arc<Mutex<Answers>>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let answers = Arc::clone(&answers);
-            thread::spawn(move || answer(stream, &answers));
-        }
-    });
-    endpoint
-}
-
-fn answer(mut stream: TcpStream, answers: &Mutex<Answers>) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut head = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        if line.trim().is_empty() {
-            break;
-        }
-        head.push(line.to_lowercase());
-    }
-    let length = head
-        .iter()
-        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut body).ok()?;
-    let answers = answers.lock().ok()?;
-    let (status, body) = if head.first()?.starts_with("get /schedules") {
-        schedule(&answers, head.first()?.starts_with("get /schedules/"))
-    } else if head.first()?.starts_with("get") {
-        (answers.ready, String::new())
-    } else if body.starts_with(b"Action=GetCallerIdentity") {
-        identity(&answers.identity)
-    } else {
-        (200, parameters(&answers.parameters, &body)?)
-    };
-    write!(
-        stream,
-        "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .ok()
+    stub::serve(move |request, body| {
+        let answers = answers.lock().ok()?;
+        Some(if request.starts_with("get /schedules") {
+            schedule(&answers, request.starts_with("get /schedules/"))
+        } else if request.starts_with("get") {
+            (answers.ready, String::new())
+        } else if body.starts_with(b"Action=GetCallerIdentity") {
+            identity(&answers.identity)
+        } else {
+            (200, stub::parameters(&answers.parameters, body)?)
+        })
+    })
 }
 
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
@@ -519,16 +485,4 @@ fn schedule(answers: &Answers, is_one: bool) -> (u16, String) {
         ),
         (None, false) => (200, json!({"Schedules": []}).to_string()),
     }
-}
-
-/// <https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameters.html>
-fn parameters(known: &Value, asked: &[u8]) -> Option<String> {
-    let asked: Value = serde_json::from_slice(asked).ok()?;
-    let (found, missing): (Vec<_>, Vec<_>) = asked["Names"]
-        .as_array()?
-        .iter()
-        .partition(|name| known.get(name.as_str().unwrap()).is_some());
-    let parameter = |name: &&Value| json!({"Name": name, "Value": known[name.as_str().unwrap()], "Type": "String"});
-    let found: Vec<_> = found.iter().map(parameter).collect();
-    Some(json!({"Parameters": found, "InvalidParameters": missing}).to_string())
 }

@@ -2,6 +2,7 @@
 
 mod emulator;
 pub mod load;
+mod operator;
 mod ports;
 pub mod postgres;
 mod proxy;
@@ -9,6 +10,7 @@ pub mod python;
 mod ready;
 pub mod server;
 mod stack;
+pub mod stub;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 pub use emulator::Emulator;
+pub use operator::Operator;
 pub use ports::free_port;
 pub use proxy::Proxy;
 pub use ready::always_ready;
