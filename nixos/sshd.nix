@@ -61,6 +61,7 @@ in
         "AuthorizedKeysFile"
         "HostKey"
         "Port"
+        "Subsystem"
       ]
       // {
         # amazon-image.nix lets root in with the launch key.
@@ -77,8 +78,10 @@ in
 
     # flows.json opens ports (firewall.nix), not the service.
     openFirewall = false;
-    # Nobody copies files to or from an appliance; what sftp would be good for goes over `ssh host cat`.
-    allowSFTP = false;
+    # For scp and sftp as `admin`, by sshd itself; `tunnel` gets its ForceCommand in its place. The module writes the line
+    # out of these two, so it has to be the one of the settings.
+    allowSFTP = true;
+    sftpServerExecutable = lib.removePrefix "sftp " common.Subsystem;
   };
 
   # In a file of its own, because sshd before 9.8, such as Debian 12's, stops at the keyword. To a private host everybody comes

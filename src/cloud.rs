@@ -209,21 +209,26 @@ impl Cloud {
         })
     }
 
-    /// The host keys that the hosts of `deployment` have published.
+    /// The host keys that the hosts of `deployment` have published, and which instances did, where their reports say so.
     ///
     /// # Errors
-    /// When SSM cannot be asked, lacks a parameter, or holds something that is not a key.
+    /// When SSM cannot be asked, lacks a key's parameter, or holds something that is not a key.
     pub async fn host_keys(&self, deployment: &str) -> Result<Pins, CloudError> {
-        let names = Role::ALL.map(|role| (role, parameter::ssh_host_key(deployment, role)));
-        let values = self
-            .parameters(
-                "read the published host keys",
-                names.iter().map(|(_, name)| name),
-            )
-            .await?;
+        let names = Role::ALL.map(|role| {
+            let key = parameter::ssh_host_key(deployment, role);
+            (role, key, parameter::bootstrap_report(deployment, role))
+        });
+        let all = names.iter().flat_map(|(_, key, report)| [key, report]);
+        let values = self.found("read the published host keys", all).await?;
         let mut pins = Pins::default();
-        for (role, name) in &names {
-            pins.insert_published(*role, name, &values[name])?;
+        for (role, key, report) in &names {
+            let value = values.get(key).ok_or_else(|| self.missing(key))?;
+            pins.insert_published(*role, key, value)?;
+            if let Some(ReportState::Reported(report)) =
+                values.get(report).map(|value| ReportState::parse(value))
+            {
+                pins.insert_reporter(*role, &report);
+            }
         }
         Ok(pins)
     }
@@ -259,25 +264,38 @@ impl Cloud {
         what: &'static str,
         names: impl Iterator<Item = &String> + Clone,
     ) -> Result<BTreeMap<String, String>, CloudError> {
+        let values = self.found(what, names.clone()).await?;
+        match names.into_iter().find(|name| !values.contains_key(*name)) {
+            Some(name) => Err(self.missing(name)),
+            None => Ok(values),
+        }
+    }
+
+    /// Those of `names` (ten at most) that there are.
+    async fn found(
+        &self,
+        what: &'static str,
+        names: impl Iterator<Item = &String>,
+    ) -> Result<BTreeMap<String, String>, CloudError> {
         let request = self
             .ssm
             .get_parameters()
-            .set_names(Some(names.clone().cloned().collect()));
+            .set_names(Some(names.cloned().collect()));
         let answer = request.send().await.map_err(|error| CloudError::Request {
             what,
             region: self.region.clone(),
             trouble: Trouble::of_sdk(&error),
         })?;
         let found = answer.parameters.unwrap_or_default().into_iter();
-        let values: BTreeMap<String, String> = found
+        Ok(found
             .filter_map(|parameter| Some((parameter.name?, parameter.value?)))
-            .collect();
-        match names.into_iter().find(|name| !values.contains_key(*name)) {
-            Some(name) => Err(CloudError::NoParameter {
-                name: name.clone(),
-                region: self.region.clone(),
-            }),
-            None => Ok(values),
+            .collect())
+    }
+
+    fn missing(&self, name: &str) -> CloudError {
+        CloudError::NoParameter {
+            name: name.to_owned(),
+            region: self.region.clone(),
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::host_keys::Provenance;
+use super::record::PinChanged;
 use crate::appliance::Role;
 
 /// Why there is no session, or no longer.
@@ -18,7 +20,7 @@ pub enum SshError {
     },
     /// Nothing was sent but the handshake.
     #[error(
-        "the host key of {host} is not the pinned one (pinned {pinned}, offered {offered}): if {host} was just replaced, wait for its report (`drawbridge nat status`) and try again; otherwise somebody else answers in its place"
+        "the host key of {host} is not the pinned one (pinned {pinned}, offered {offered}): {provenance}"
     )]
     HostKeyChanged {
         /// The host.
@@ -27,7 +29,12 @@ pub enum SshError {
         pinned: String,
         /// Fingerprint of the key that was offered.
         offered: String,
+        /// Whose key is pinned, and so what this means.
+        provenance: Provenance,
     },
+    /// Nothing was sent.
+    #[error(transparent)]
+    PinChanged(#[from] PinChanged),
     /// Nothing was sent.
     #[error("cannot connect to {host} at {address}: is your own address in `admin_cidrs`?")]
     Unreachable {
@@ -89,8 +96,20 @@ pub enum SshError {
     )]
     NoIdentity,
     /// Nothing was sent.
-    #[error("the key {} is protected by a passphrase: add it to the agent with `ssh-add {}` and leave --identity out", path.display(), path.display())]
+    #[error("the key {} is protected by a passphrase, and no terminal answered for it: add it to the agent with `ssh-add {}`", path.display(), path.display())]
     IdentityLocked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing was sent.
+    #[error("that is not the passphrase of {}: see with `ssh-keygen -y -f {}` whether you have the right one", path.display(), path.display())]
+    WrongPassphrase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing was sent.
+    #[error("{} is a public key, and the agent does not hold its private half: name the private key's file, or add it with `ssh-add`", path.display())]
+    IdentityNotHeld {
         /// The file.
         path: PathBuf,
     },

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use russh::{ChannelMsg, Sig};
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, ChannelReadHalf, Sig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::SshError;
 use super::session::{Session, within};
+use crate::appliance::Role;
 
 /// Opening a channel and starting a command are one round trip each.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -49,7 +51,7 @@ impl Session {
     }
 
     /// Runs `command` in the login shell, passes `stdin` on to it and its output to `stdout` and `stderr`, and returns
-    /// its exit status.
+    /// its exit status. Whoever reads slowly here is waited for there: nothing but the connection's own buffers is kept.
     ///
     /// # Errors
     /// [`SshError::Lost`] when the connection ends without a status: never a success. [`SshError::Signal`] when the
@@ -57,55 +59,108 @@ impl Session {
     pub async fn run(
         &self,
         command: &str,
-        mut stdin: impl AsyncRead + Unpin,
-        mut stdout: impl AsyncWrite + Unpin,
-        mut stderr: impl AsyncWrite + Unpin,
+        stdin: impl AsyncRead + Unpin,
+        stdout: impl AsyncWrite + Unpin,
+        stderr: impl AsyncWrite + Unpin,
     ) -> Result<u32, SshError> {
-        let host = self.host;
-        let step = "starting a command";
-        let failed = |source| SshError::Failed { host, step, source };
-        let opened = within(host, step, START_LIMIT, self.handle.channel_open_session()).await?;
-        let channel = opened.map_err(failed)?;
-        within(host, step, START_LIMIT, channel.exec(true, command))
-            .await?
-            .map_err(failed)?;
-        let (mut incoming, outgoing) = channel.split();
+        let channel = self.begin().await?;
+        self.start(&channel, Some(command)).await?;
+        self.attend(channel, stdin, stdout, stderr).await
+    }
 
-        let local = |source| SshError::Local { host, source };
+    /// Runs the login shell as [`Session::run`] runs a command: it reads its commands from `stdin`.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn run_shell(
+        &self,
+        stdin: impl AsyncRead + Unpin,
+        stdout: impl AsyncWrite + Unpin,
+        stderr: impl AsyncWrite + Unpin,
+    ) -> Result<u32, SshError> {
+        let channel = self.begin().await?;
+        self.start(&channel, None).await?;
+        self.attend(channel, stdin, stdout, stderr).await
+    }
+
+    async fn attend(
+        &self,
+        channel: Channel<Msg>,
+        mut stdin: impl AsyncRead + Unpin,
+        stdout: impl AsyncWrite + Unpin,
+        stderr: impl AsyncWrite + Unpin,
+    ) -> Result<u32, SshError> {
+        let (incoming, outgoing) = channel.split();
         let feed = async {
             // A command that does not read its input is not an error of ours, so the result is not looked at.
             let _ = outgoing.data(&mut stdin).await;
             let _ = outgoing.eof().await;
+            // The command's end is what is waited for.
+            std::future::pending::<()>().await;
         };
-        tokio::pin!(feed);
-        let (mut fed, mut ended) = (false, None);
-        loop {
-            // Data may follow the status, so the channel is read to its end.
-            let message = tokio::select! {
-                message = incoming.wait() => message,
-                () = &mut feed, if !fed => { fed = true; continue; }
-            };
-            match message {
-                Some(ChannelMsg::Data { data }) => stdout.write_all(&data).await.map_err(local)?,
-                Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => {
-                    stderr.write_all(&data).await.map_err(local)?;
-                }
-                Some(ChannelMsg::Failure) => return Err(failed(russh::Error::RequestDenied)),
-                Some(ChannelMsg::ExitStatus { exit_status }) => ended = Some(Ok(exit_status)),
-                Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                    ended = Some(Err(SshError::Signal {
-                        host,
-                        signal: name(&signal_name),
-                    }));
-                }
-                Some(ChannelMsg::Close) | None => break,
-                Some(_) => {}
-            }
+        tokio::select! {
+            ended = drain(self.host, incoming, stdout, stderr) => ended,
+            () = feed => Err(SshError::Lost { host: self.host }),
         }
-        stdout.flush().await.map_err(local)?;
-        stderr.flush().await.map_err(local)?;
-        ended.unwrap_or(Err(SshError::Lost { host }))
     }
+
+    pub(super) async fn begin(&self) -> Result<Channel<Msg>, SshError> {
+        let (host, step) = (self.host, "starting a command");
+        let opened = within(host, step, START_LIMIT, self.handle.channel_open_session()).await?;
+        opened.map_err(|source| SshError::Failed { host, step, source })
+    }
+
+    /// Asks for `command`, or the login shell. That it was refused is known from the channel.
+    pub(super) async fn start(
+        &self,
+        channel: &Channel<Msg>,
+        command: Option<&str>,
+    ) -> Result<(), SshError> {
+        let (host, step) = (self.host, "starting a command");
+        let ask = async {
+            match command {
+                Some(command) => channel.exec(true, command).await,
+                None => channel.request_shell(true).await,
+            }
+        };
+        within(host, step, START_LIMIT, ask)
+            .await?
+            .map_err(|source| SshError::Failed { host, step, source })
+    }
+}
+
+/// Passes a command's output on until its channel is closed, and returns how it ended.
+pub(super) async fn drain(
+    host: Role,
+    mut incoming: ChannelReadHalf,
+    mut stdout: impl AsyncWrite + Unpin,
+    mut stderr: impl AsyncWrite + Unpin,
+) -> Result<u32, SshError> {
+    let local = |source| SshError::Local { host, source };
+    let mut ended = None;
+    // Data may follow the status, so the channel is read to its end.
+    while let Some(message) = incoming.wait().await {
+        match message {
+            ChannelMsg::Data { data } => stdout.write_all(&data).await.map_err(local)?,
+            ChannelMsg::ExtendedData { data, ext: STDERR } => {
+                stderr.write_all(&data).await.map_err(local)?;
+            }
+            ChannelMsg::Failure => {
+                let (step, source) = ("starting a command", russh::Error::RequestDenied);
+                return Err(SshError::Failed { host, step, source });
+            }
+            ChannelMsg::ExitStatus { exit_status } => ended = Some(Ok(exit_status)),
+            ChannelMsg::ExitSignal { signal_name, .. } => {
+                let signal = name(&signal_name);
+                ended = Some(Err(SshError::Signal { host, signal }));
+            }
+            ChannelMsg::Close => break,
+            _ => {}
+        }
+    }
+    stdout.flush().await.map_err(local)?;
+    stderr.flush().await.map_err(local)?;
+    ended.unwrap_or(Err(SshError::Lost { host }))
 }
 
 fn name(signal: &Sig) -> String {

@@ -8,12 +8,14 @@ use std::fmt;
 
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
-use crate::appliance::{Role, parameter};
+use crate::appliance::{BootstrapReport, Role, Step, parameter};
+use crate::terraform::Deployment;
 
 /// The pinned keys of a deployment's hosts.
 #[derive(Clone, Debug, Default)]
 pub struct Pins {
     keys: BTreeMap<Role, PublicKey>,
+    reporters: BTreeMap<Role, HostInstance>,
 }
 
 /// A parameter that does not hold a host key.
@@ -106,12 +108,123 @@ impl Pins {
             .collect()
     }
 
-    /// Text for OpenSSH's `UserKnownHostsFile`; hosts are named by their [`alias`].
+    /// Notes which instance `report` says it is, once that instance has published its key: until then the pinned key is that
+    /// of the one before.
+    pub fn insert_reporter(&mut self, role: Role, report: &BootstrapReport) {
+        let steps = Step::sequence(role);
+        let place = |step| steps.iter().position(|other| *other == step);
+        let has_published =
+            place(report.step).is_none_or(|now| Some(now) > place(Step::SshHostKey));
+        if let (true, Some(instance_id)) = (has_published, &report.instance_id) {
+            let one = HostInstance {
+                instance_id: instance_id.clone(),
+                image_id: report.image_id.clone().unwrap_or_default(),
+            };
+            self.reporters.insert(role, one);
+        }
+    }
+
+    /// The instance that published the key of `role`, where its report says so.
     #[must_use]
-    pub fn known_hosts(&self, deployment: &str) -> KnownHosts<'_> {
-        KnownHosts {
-            pins: self,
-            deployment: deployment.to_owned(),
+    pub fn reporter(&self, role: Role) -> Option<&HostInstance> {
+        self.reporters.get(&role)
+    }
+
+    /// Whose key is pinned for `role`, beside what `deployment` says is there.
+    #[must_use]
+    pub fn provenance(&self, role: Role, deployment: &Deployment) -> Provenance {
+        Provenance {
+            host: role,
+            published: self.reporter(role).cloned(),
+            deployed: HostInstance::deployed(deployment, role),
+        }
+    }
+}
+
+/// An instance, and what it was started from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostInstance {
+    /// `i-…`
+    pub instance_id: String,
+    /// `ami-…`; empty when the report did not say.
+    pub image_id: String,
+}
+
+impl HostInstance {
+    /// What Terraform knows as `role`.
+    #[must_use]
+    pub fn deployed(deployment: &Deployment, role: Role) -> Self {
+        let (instance_id, image_id) = match role {
+            Role::Bastion => (
+                &deployment.bastion.instance_id,
+                &deployment.bastion.image_id,
+            ),
+            Role::Backend => (
+                &deployment.backend.instance_id,
+                &deployment.backend.image_id,
+            ),
+            Role::Database => (
+                &deployment.database.instance_id,
+                &deployment.database.image_id,
+            ),
+        };
+        Self {
+            instance_id: instance_id.clone(),
+            image_id: image_id.clone(),
+        }
+    }
+}
+
+impl fmt::Display for HostInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.instance_id, self.image_id)
+    }
+}
+
+/// Which instance published a host's pinned key, and which one Terraform knows. Displays as what a key that differs means
+/// then, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The host.
+    pub host: Role,
+    /// By the host's own report.
+    pub published: Option<HostInstance>,
+    /// By Terraform's state.
+    pub deployed: HostInstance,
+}
+
+impl Provenance {
+    /// Whether the instance that Terraform knows has published the pinned key.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let published = self.published.as_ref().map(|one| &one.instance_id);
+        published == Some(&self.deployed.instance_id)
+    }
+}
+
+impl fmt::Display for Provenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            published,
+            deployed,
+        } = self;
+        match published {
+            Some(published) if self.is_settled() => write!(
+                f,
+                "{published} published the pinned one and is what Terraform knows as {host}, so somebody else answers in its place. \
+                 Do not go on; look at --bastion, at the network in between, and at `terraform plan -refresh-only`"
+            ),
+            Some(published) => write!(
+                f,
+                "{published} published the pinned one, and Terraform has replaced it by {deployed}, which has not published its own \
+                 yet: wait for its report (`drawbridge nat status`) and try again; that accepts the new key"
+            ),
+            None => write!(
+                f,
+                "no report says which instance published the pinned one, and Terraform knows {deployed}: if {host} was just \
+                 replaced, wait for its report (`drawbridge nat status`) and try again; otherwise somebody else answers in its place"
+            ),
         }
     }
 }
@@ -126,31 +239,6 @@ pub fn alias(deployment: &str, role: Role) -> String {
 #[must_use]
 pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
-}
-
-/// Displays as the lines of a known_hosts file.
-#[derive(Debug)]
-pub struct KnownHosts<'a> {
-    pins: &'a Pins,
-    deployment: String,
-}
-
-impl fmt::Display for KnownHosts<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (role, key) in &self.pins.keys {
-            // Without the comment: it may hold anything the host chose to write.
-            let line = PublicKey::from(key.key_data().clone())
-                .to_openssh()
-                .map_err(|_| fmt::Error)?;
-            writeln!(
-                formatter,
-                "{} {}",
-                alias(&self.deployment, *role),
-                line.trim()
-            )?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -197,13 +285,27 @@ mod tests {
     }
 
     #[test]
-    fn known_hosts_files_keys_under_the_alias_without_comments() {
-        let mut pins = Pins::default();
-        pins.insert_published(Role::Bastion, "p", &format!("{ONE} comment\n"))
-            .unwrap();
-        assert_eq!(
-            pins.known_hosts("drawbridge").to_string(),
-            format!("drawbridge-bastion {ONE}\n")
-        );
+    fn a_key_is_an_instances_only_when_that_one_has_published_it() {
+        let report = |step: &str| {
+            let text = format!(
+                r#"{{"instance_id":"i-new","image_id":"ami-2","role":"backend","step":"{step}","started_at":"2026-11-20T10:00:00Z",
+                   "updated_at":"2026-11-20T10:00:05Z","finished_at":null,"error":null}}"#
+            );
+            serde_json::from_str::<BootstrapReport>(&text).unwrap()
+        };
+        for (step, is_published) in [
+            ("metadata", false),
+            ("ssh-host-key", false),
+            ("wait-for-database", true),
+            ("complete", true),
+        ] {
+            let mut pins = Pins::default();
+            pins.insert_reporter(Role::Backend, &report(step));
+            assert_eq!(
+                pins.reporter(Role::Backend).is_some(),
+                is_published,
+                "{step}"
+            );
+        }
     }
 }

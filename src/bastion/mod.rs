@@ -3,14 +3,20 @@
 //! The inner connection runs end to end inside a channel of the outer one, so the bastion sees neither keys nor text.
 
 mod error;
+mod escape;
 pub mod exec;
 pub mod host_keys;
 mod identity;
+mod passphrase;
+pub mod record;
 pub mod session;
+pub mod shell;
 pub mod ssh_config;
+pub mod terminal;
 mod transport;
 
 pub use self::error::SshError;
+pub use self::identity::Keyring;
 pub use self::session::{Access, Login, Session};
 
 use std::fmt;

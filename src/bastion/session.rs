@@ -1,7 +1,7 @@
 //! A connection to a host: to the bastion directly, to a private host inside a channel of the bastion's connection.
 
+use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::host_keys::{Pins, Verdict};
-use super::identity::Identities;
+use super::identity::{Identities, Keyring};
 use super::transport::{self, Eager};
 use super::{Endpoint, SshError};
 use crate::appliance::{LOGIN_USER, Role, TUNNEL_USER};
@@ -24,6 +24,9 @@ use crate::terraform::Deployment;
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// Longer, because an agent may ask its owner.
 const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(30);
+/// Long enough for a line that still works, short enough for one that hangs.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
 /// How sshd is met inside the VPC. The default is what the images have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
@@ -59,6 +62,12 @@ impl FromStr for Login {
     }
 }
 
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.user, self.jump, self.port)
+    }
+}
+
 impl Default for Login {
     fn default() -> Self {
         Self {
@@ -78,8 +87,8 @@ pub struct Access {
     pub pins: Pins,
     /// Where the bastion answers instead of its public address and port 22.
     pub bastion: Option<Endpoint>,
-    /// Private key file to use instead of the agent and `~/.ssh/id_ed25519`.
-    pub identity: Option<PathBuf>,
+    /// The operator's keys.
+    pub keys: Keyring,
     /// Users and port.
     pub login: Login,
 }
@@ -144,7 +153,24 @@ impl Access {
                 return Err(SshError::HostKeyUnknown { host: role });
             }
         }
-        let mut identities = Identities::gather(self.identity.as_deref()).await?;
+        let identities = self.keys.identities().await?;
+        match self.reach(host, identities).await {
+            // Only now is somebody asked for a passphrase, and before a connection that would not wait for it.
+            Err(mut refused @ SshError::NotAuthorized { .. }) => match self.keys.rest().await {
+                Ok(Some(rest)) => self.reach(host, rest).await,
+                Ok(None) => Err(refused),
+                Err(untried) => {
+                    if let SshError::NotAuthorized { offered, .. } = &mut refused {
+                        offered.push_str(&format!(" ({untried})"));
+                    }
+                    Err(refused)
+                }
+            },
+            reached => reached,
+        }
+    }
+
+    async fn reach(&self, host: Role, mut identities: Identities) -> Result<Session, SshError> {
         let address = match host {
             Role::Bastion => return self.enter(&self.login.user, &mut identities).await,
             Role::Backend => &self.deployment.backend.private_ip,
@@ -227,6 +253,7 @@ impl Access {
                 host,
                 pinned,
                 offered,
+                provenance: self.pins.provenance(host, &self.deployment),
             },
             Stopped::Key(_) => SshError::HostKeyUnknown { host },
             Stopped::Ssh(source) => SshError::Failed { host, step, source },
@@ -290,11 +317,11 @@ impl Session {
     pub async fn close(self) {
         let mut next = Some(Box::new(self));
         while let Some(session) = next {
-            // The far side may be gone already; there is nothing left to lose.
-            let _ = session
+            let goodbye = session
                 .handle
-                .disconnect(Disconnect::ByApplication, "", "en")
-                .await;
+                .disconnect(Disconnect::ByApplication, "", "en");
+            // The far side may be gone already, or not listen; there is nothing left to lose.
+            let _ = timeout(GOODBYE_LIMIT, goodbye).await;
             next = session.outer;
         }
     }

@@ -1,6 +1,6 @@
-//! `drawbridge exec` and `drawbridge ssh-config`: the way in.
+//! The way in: what every command that signs in takes, and `drawbridge ssh-config`, the same for plain OpenSSH.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use super::DeploymentArgs;
 use crate::appliance::Role;
 use crate::bastion::exec::command_line;
 use crate::bastion::ssh_config::SshConfig;
-use crate::bastion::{Access, Endpoint, Login, SshError};
+use crate::bastion::{Access, Endpoint, Keyring, Login};
 use crate::cloud::Cloud;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
@@ -27,30 +27,30 @@ pub struct AccessArgs {
     /// Where the bastion answers, instead of port 22 of its public address
     #[arg(long, value_name = "HOST:PORT", env = BASTION_VARIABLE)]
     pub bastion: Option<Endpoint>,
-    /// Private key file, instead of the agent's keys and ~/.ssh/id_ed25519
+    /// Private key file, or a .pub file whose private half the agent holds; may be given several times. Without it: the
+    /// agent's keys, then ~/.ssh/id_ed25519 and id_ecdsa
     #[arg(long, value_name = "FILE", env = IDENTITY_VARIABLE)]
-    pub identity: Option<PathBuf>,
+    pub identity: Vec<PathBuf>,
     /// Users and port of hosts that are not ours: USER:JUMP:PORT. For trying the program against any sshd
     #[arg(long, hide = true, value_name = "USER:JUMP:PORT", env = LOGIN_VARIABLE)]
     pub login: Option<Login>,
 }
 
-/// Run a command on a host, through the bastion; its exit status becomes ours
-#[derive(Args, Clone, Debug)]
-pub struct ExecArgs {
-    #[command(flatten)]
-    deployment: DeploymentArgs,
-    #[command(flatten)]
-    access: AccessArgs,
-    /// bastion, backend or database
-    host: Role,
-    /// One word is a line for the host's shell; several words are run as they are
-    #[arg(last = true, required = true)]
-    command: Vec<String>,
-}
+const HELP: &str = "\
+Examples:
+  drawbridge ssh-config
+  ssh -F .drawbridge/ssh_config backend
+  scp -F .drawbridge/ssh_config backend:/etc/os-release .
+  rsync -e 'ssh -F .drawbridge/ssh_config' -a backend:/var/log/ logs/      # where the host has rsync
+  GIT_SSH_COMMAND='ssh -F .drawbridge/ssh_config' git clone backend:repo   # where the host has git
+  drawbridge ssh-config --accept backend     # a key that changed without a new instance, when you know why
+
+Every later command that signs in keeps the two files in .drawbridge current and says so; those in another --output are
+renewed by running this again.";
 
 /// Write .drawbridge/ssh_config and known_hosts for plain OpenSSH: `ssh -F .drawbridge/ssh_config backend`
 #[derive(Args, Clone, Debug)]
+#[command(after_help = HELP)]
 pub struct SshConfigArgs {
     #[command(flatten)]
     deployment: DeploymentArgs,
@@ -59,9 +59,39 @@ pub struct SshConfigArgs {
     /// Folder to write to; default: .drawbridge beside the Terraform folder
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Take the key that SSM holds for this host, although no new instance explains it; may be given several times
+    #[arg(long, value_name = "HOST")]
+    accept: Vec<Role>,
 }
 
+impl AccessArgs {
+    /// The keys; an encrypted one is asked for on the terminal, once.
+    #[must_use]
+    pub fn keyring(&self, progress: &Progress, interrupt: &Interrupt) -> Keyring {
+        Keyring::of(self.identity.iter().cloned()).asking(progress, interrupt)
+    }
+}
+
+/// Reads the deployment and the pins, and keeps the files for OpenSSH current. Returns also the Terraform folder.
 pub(super) async fn access(
+    deployment: &DeploymentArgs,
+    args: &AccessArgs,
+    progress: &Progress,
+    interrupt: &Interrupt,
+) -> anyhow::Result<(Access, PathBuf)> {
+    let (access, directory) = read(deployment, args, progress, interrupt).await?;
+    for change in SshConfig(&access).keep(&beside(&directory))? {
+        progress.say(&change);
+    }
+    Ok((access, directory))
+}
+
+/// Where OpenSSH's files are unless told otherwise.
+fn beside(directory: &Path) -> PathBuf {
+    directory.parent().unwrap_or(directory).join(".drawbridge")
+}
+
+async fn read(
     deployment: &DeploymentArgs,
     args: &AccessArgs,
     progress: &Progress,
@@ -77,52 +107,10 @@ pub(super) async fn access(
         deployment,
         pins,
         bastion: args.bastion.clone(),
-        identity: args.identity.clone(),
+        keys: args.keyring(progress, interrupt),
         login: args.login.clone().unwrap_or_default(),
     };
     Ok((access, terraform.directory().to_owned()))
-}
-
-impl ExecArgs {
-    /// Runs it; an error is for [`super::report_error`].
-    ///
-    /// # Errors
-    /// Anything that kept the command from being run to its end.
-    pub async fn run(self, progress: &Progress, interrupt: &Interrupt) -> anyhow::Result<u8> {
-        let work = async {
-            let (access, _) = access(&self.deployment, &self.access, progress, interrupt).await?;
-            let session = access.connect(self.host).await?;
-            progress.clear();
-            let line = match self.command.as_slice() {
-                [line] => line.clone(),
-                words => command_line(words),
-            };
-            let (stdin, stdout, stderr) =
-                (tokio::io::stdin(), tokio::io::stdout(), tokio::io::stderr());
-            let ended = session.run(&line, stdin, stdout, stderr).await;
-            session.close().await;
-            ended.map_err(anyhow::Error::from)
-        };
-        let ended = tokio::select! {
-            ended = work => ended,
-            () = interrupt.requested() => return Ok(Exit::Interrupted as u8),
-        };
-        match ended {
-            // Statuses above 255 do not exist on POSIX hosts; what cannot be passed on is no success.
-            Ok(status) => Ok(u8::try_from(status).unwrap_or(Exit::NoStatus as u8)),
-            Err(error) => {
-                let closed_pipe = matches!(
-                    error.downcast_ref(),
-                    Some(SshError::Local { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe
-                );
-                if closed_pipe {
-                    return Ok(Exit::Done as u8);
-                }
-                let _ = super::report_error(&error, progress, interrupt);
-                Ok(Exit::NoStatus as u8)
-            }
-        }
-    }
 }
 
 impl SshConfigArgs {
@@ -131,20 +119,22 @@ impl SshConfigArgs {
     /// # Errors
     /// When the deployment cannot be read or a file not written.
     pub async fn run(self, progress: &Progress, interrupt: &Interrupt) -> anyhow::Result<Exit> {
-        let (access, directory) =
-            access(&self.deployment, &self.access, progress, interrupt).await?;
-        let beside = || directory.parent().unwrap_or(&directory).join(".drawbridge");
-        let folder = self.output.unwrap_or_else(beside);
-        let written = SshConfig(&access).write(&folder).map_err(|error| {
-            anyhow::Error::new(error).context(format!("cannot write to {}", folder.display()))
-        })?;
+        let (access, directory) = read(&self.deployment, &self.access, progress, interrupt).await?;
+        let folder = self.output.unwrap_or_else(|| beside(&directory));
+        let (written, changes) = SshConfig(&access).write(&folder, &self.accept)?;
         progress.clear();
+        for change in changes {
+            progress.say(&change);
+        }
         for role in Role::ALL {
             if access.pins.get(role).is_none() {
                 progress.say(&format!("{role} has not published its host key yet; ssh will refuse it until you run this again"));
             }
         }
-        println!("ssh -F {} backend", written.ssh_config.display());
+        super::print(&format!(
+            "ssh -F {} backend\n",
+            command_line(&[written.ssh_config.display().to_string()])
+        ));
         Ok(Exit::Done)
     }
 }

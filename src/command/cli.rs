@@ -2,12 +2,14 @@
 
 use clap::{Parser, Subcommand};
 
-use super::access::{ExecArgs, SshConfigArgs};
+use super::access::SshConfigArgs;
 use super::audit::AuditArgs;
 use super::cost::CostArgs;
+use super::exec::ExecArgs;
 use super::image::ImageCommand;
 use super::nat::NatCommand;
 use super::rotate::RotateArgs;
+use super::ssh::SshArgs;
 use super::up::{OpenArgs, UpArgs};
 use crate::dev::DevArgs;
 use crate::exit;
@@ -38,6 +40,7 @@ pub enum Command {
     Image(ImageCommand),
     Audit(AuditArgs),
     Cost(CostArgs),
+    Ssh(SshArgs),
     Exec(ExecArgs),
     SshConfig(SshConfigArgs),
     RotatePassword(RotateArgs),

@@ -4,9 +4,11 @@ pub mod access;
 pub mod audit;
 pub mod cli;
 pub mod cost;
+pub mod exec;
 pub mod image;
 pub mod nat;
 pub mod rotate;
+pub mod ssh;
 pub mod up;
 
 use std::io::Write as _;

@@ -251,7 +251,13 @@ impl StatusArgs {
 }
 
 impl ProofArgs {
-    pub(super) fn options(self, gating: Gating) -> close::Options {
+    pub(super) fn options(
+        self,
+        gating: Gating,
+        progress: &Progress,
+        interrupt: &Interrupt,
+    ) -> close::Options {
+        let keys = self.access.keyring(progress, interrupt);
         close::Options {
             gating,
             leave_rest: false,
@@ -259,7 +265,7 @@ impl ProofArgs {
             url: self.url,
             egress_target: self.egress_target,
             bastion: self.access.bastion,
-            identity: self.access.identity,
+            keys,
             without_ssh: self.without_ssh,
         }
     }
@@ -276,7 +282,7 @@ impl CloseArgs {
         let options = close::Options {
             leave_rest: self.leave_rest,
             prove: self.prove,
-            ..self.proofs.options(gating)
+            ..self.proofs.options(gating, progress, interrupt)
         };
         if self.force {
             progress.say("--force: a host that is not complete loses its way out in the middle of its bootstrap");
@@ -312,7 +318,7 @@ impl OpenArgs {
                 false => Work::Command(self.command),
             },
             leave_rest: self.leave_rest,
-            close: self.proofs.options(Gating::Refuse),
+            close: self.proofs.options(Gating::Refuse, progress, interrupt),
         };
         let report = open(&terraform, &options, progress, interrupt).await?;
         progress.clear();

@@ -136,7 +136,7 @@ impl UpArgs {
             time: self.time,
             yes: self.yes,
             replace: self.replace,
-            close: self.proofs.options(Gating::Refuse),
+            close: self.proofs.options(Gating::Refuse, progress, interrupt),
         };
         let outcome = match up(&terraform, &options, progress, interrupt).await {
             Ok(outcome) => outcome,

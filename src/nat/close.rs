@@ -19,7 +19,7 @@ use super::refusal::{judge_closing, other_deployment};
 use super::report::{Outcome, Phase, Report, Stood};
 use super::window::{Orphan, RESOURCES, Seen, Step};
 use crate::appliance::Role;
-use crate::bastion::{Access, Endpoint, Login};
+use crate::bastion::{Access, Endpoint, Keyring, Login};
 use crate::cloud::{Cloud, CloudError, Gateway};
 use crate::error_chain::chain;
 use crate::interrupt::Interrupt;
@@ -53,8 +53,8 @@ pub struct Options {
     pub egress_target: Option<Endpoint>,
     /// Where the bastion answers instead of its public address.
     pub bastion: Option<Endpoint>,
-    /// Private key file for the hosts.
-    pub identity: Option<std::path::PathBuf>,
+    /// The operator's keys.
+    pub keys: Keyring,
     /// Sign in to no host: what only the hosts could show is left out, and the route table asked in its place.
     pub without_ssh: bool,
 }
@@ -415,7 +415,7 @@ impl Closing<'_> {
             pins: self.cloud.host_keys(&self.deployment.name).await?,
             deployment: self.deployment.clone(),
             bastion: self.options.bastion.clone(),
-            identity: self.options.identity.clone(),
+            keys: self.options.keys.clone(),
             login: Login::default(),
         })
     }

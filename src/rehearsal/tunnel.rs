@@ -318,7 +318,7 @@ fn of_every_host(role: Role) -> Vec<Attempt> {
         tunnel("a shell", REFUSAL, &[], &[]),
         tunnel("a command", REFUSAL, &[], &["id"]),
         tunnel("a terminal", "PTY allocation request failed", &["-tt"], &[]),
-        tunnel("sftp", "subsystem request failed", &["-s"], &["sftp"]),
+        tunnel("sftp", REFUSAL, &["-s"], &["sftp"]),
         tunnel(
             "a listening port",
             "remote port forwarding failed",

@@ -1,7 +1,10 @@
 //! The way in, against real sshds: one plays the bastion, one the private host behind it.
 
+mod exec;
+mod identities;
 mod network;
 mod openssh;
+mod pins;
 mod rotate;
 mod rules;
 mod session;

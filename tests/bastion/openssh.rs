@@ -10,10 +10,10 @@ use drawbridge::bastion::ssh_config::SshConfig;
 use super::sshd::Hosts;
 
 fn write(access: &Access, folder: &Path) -> std::path::PathBuf {
-    SshConfig(access).write(folder).unwrap().ssh_config
+    SshConfig(access).write(folder, &[]).unwrap().0.ssh_config
 }
 
-fn ssh(config: &Path, host: &str) -> Output {
+pub fn ssh(config: &Path, host: &str) -> Output {
     // BatchMode: a question would wait for ever. No agent: the identity in the file must do.
     let mut command = Command::new("ssh");
     command
@@ -60,4 +60,48 @@ fn openssh_refuses_a_host_with_another_key_and_one_without_a_pin() {
         !ssh(&config, "database").status.success(),
         "no key is pinned for it"
     );
+}
+
+#[test]
+fn scp_and_git_go_through_the_written_files() {
+    let hosts = Hosts::start();
+    let folder = hosts.folder.path().join("a folder");
+    let config = write(&hosts.access(), &folder);
+    let run = |command: &mut Command| {
+        let output = command.env_remove("SSH_AUTH_SOCK").output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {errors}");
+    };
+    let (here, there) = (folder.join("here"), folder.join("there"));
+    std::fs::write(&here, "content").unwrap();
+    let scp = || {
+        let mut command = Command::new("scp");
+        command.arg("-q").arg("-F").arg(&config);
+        command
+    };
+    run(scp().arg(&here).arg(format!("backend:{}", there.display())));
+    run(scp()
+        .arg(format!("backend:{}", there.display()))
+        .arg(folder.join("back")));
+    assert_eq!(std::fs::read(folder.join("back")).unwrap(), b"content");
+
+    let git = |words: &[&str]| {
+        let mut command = Command::new("git");
+        command
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+            .args(words)
+            .current_dir(&folder)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_SSH_COMMAND", format!("ssh -F '{}'", config.display()));
+        run(&mut command);
+    };
+    git(&["init", "-q", "repo"]);
+    git(&["-C", "repo", "commit", "-q", "--allow-empty", "-m", "first"]);
+    git(&[
+        "clone",
+        "-q",
+        &format!("backend:{}/repo", folder.display()),
+        "copy",
+    ]);
+    git(&["-C", "copy", "rev-parse", "HEAD"]);
 }

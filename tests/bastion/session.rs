@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use drawbridge::appliance::Role;
 use drawbridge::bastion::host_keys::Pins;
-use drawbridge::bastion::{Endpoint, SshError};
+use drawbridge::bastion::{Endpoint, Keyring, SshError};
 
 use super::sshd::Hosts;
 
@@ -125,7 +125,7 @@ async fn a_changed_key_stops_at_either_host() {
             .unwrap();
         let error = failure(&access).await;
         assert!(
-            matches!(&error, SshError::HostKeyChanged { host, pinned, offered } if *host == role && pinned != offered),
+            matches!(&error, SshError::HostKeyChanged { host, pinned, offered, .. } if *host == role && pinned != offered),
             "{error}"
         );
     }
@@ -160,7 +160,7 @@ async fn a_key_nobody_authorized_is_refused_by_name() {
     let hosts = Hosts::start();
     let mut access = hosts.access();
     hosts.other_key();
-    access.identity = Some(hosts.folder.path().join("other"));
+    access.keys = Keyring::of([hosts.folder.path().join("other")]);
     let error = failure(&access).await;
     assert!(
         matches!(
@@ -179,7 +179,7 @@ async fn a_key_nobody_authorized_is_refused_by_name() {
 async fn identities_that_cannot_be_used_say_why() {
     let hosts = Hosts::start();
     let mut access = hosts.access();
-    access.identity = Some(hosts.folder.path().join("missing"));
+    access.keys = Keyring::of([hosts.folder.path().join("missing")]);
     assert!(matches!(failure(&access).await, SshError::Identity { .. }));
     let generate = |name: &str, kind: &str, passphrase: &str| {
         let path = hosts.folder.path().join(name);
@@ -190,12 +190,12 @@ async fn identities_that_cannot_be_used_say_why() {
         assert!(command.status().unwrap().success());
         path
     };
-    access.identity = Some(generate("locked", "ed25519", "secret"));
+    access.keys = Keyring::of([generate("locked", "ed25519", "secret")]);
     assert!(matches!(
         failure(&access).await,
         SshError::IdentityLocked { .. }
     ));
-    access.identity = Some(generate("rsa", "rsa", ""));
+    access.keys = Keyring::of([generate("rsa", "rsa", "")]);
     assert!(matches!(
         failure(&access).await,
         SshError::IdentityRsa { .. }

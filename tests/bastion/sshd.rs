@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use drawbridge::appliance::Role;
 use drawbridge::bastion::host_keys::Pins;
-use drawbridge::bastion::{Access, Endpoint, Login};
+use drawbridge::bastion::{Access, Endpoint, Keyring, Login};
 use drawbridge::terraform::Deployment;
 
 use crate::support::{self, free_port};
@@ -72,7 +72,7 @@ impl Hosts {
                 host: "127.0.0.1".into(),
                 port: self.bastion.port,
             }),
-            identity: Some(self.user_key()),
+            keys: Keyring::of([self.user_key()]),
             login: Login {
                 user: user(),
                 jump: user(),
@@ -159,14 +159,16 @@ impl Drop for Sshd {
     }
 }
 
-/// How many may knock at once, as on the hosts.
+/// What there is of the hosts' own settings: how many may knock and try, and how files are copied.
 fn limits() -> String {
     let settings = include_str!("../../nixos/settings/sshd.json");
     let settings: serde_json::Value = serde_json::from_str(settings).unwrap();
     let keywords = [
+        "MaxAuthTries",
         "MaxStartups",
         "PerSourceMaxStartups",
         "PerSourceNetBlockSize",
+        "Subsystem",
     ];
     let value = |keyword| settings["common"][keyword].to_string().replace('"', "");
     keywords

@@ -11,6 +11,7 @@ mod ready;
 pub mod server;
 mod stack;
 pub mod stub;
+mod tty;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -28,6 +29,7 @@ pub use ports::free_port;
 pub use proxy::Proxy;
 pub use ready::always_ready;
 pub use stack::Stack;
+pub use tty::Tty;
 
 /// The region everything is pretended in: the default of `terraform/`.
 pub const REGION: &str = "ap-south-1";

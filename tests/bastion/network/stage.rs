@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use drawbridge::appliance::{LOGIN_USER, Role, TUNNEL_USER};
 use drawbridge::bastion::host_keys::Pins;
-use drawbridge::bastion::{Access, Login};
+use drawbridge::bastion::{Access, Keyring, Login};
 use drawbridge::terraform::Deployment;
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
@@ -98,7 +98,7 @@ impl Stage {
             deployment: Deployment::parse(&output.to_string()).unwrap(),
             pins,
             bastion: None,
-            identity: Some(self.path("user")),
+            keys: Keyring::of([self.path("user")]),
             login: Login::default(),
         }
     }
