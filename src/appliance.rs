@@ -1,4 +1,5 @@
-//! What the hosts and the operator's machine agree on: roles, user data, parameter names, bootstrap reports, paths.
+//! What the hosts and the operator's machine agree on: roles, user data, parameter names, bootstrap reports, logins,
+//! paths.
 //!
 //! Terraform writes the user data and the empty parameters, `drawbridge-host bootstrap` reads the one and fills the
 //! other, `drawbridge` on the operator's machine reads what was filled in. All three meet here and nowhere else.
@@ -8,13 +9,17 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod login;
 pub mod parameter;
 pub mod path;
 pub mod report;
+mod secret;
 pub mod ssh_key;
 pub mod user_data;
 
+pub use login::{Login, LoginRole, NotALogin};
 pub use report::{BootstrapReport, ReportState, Step};
+pub use secret::Secret;
 pub use ssh_key::SshPublicKey;
 pub use user_data::{Duty, UserData, UserDataError};
 

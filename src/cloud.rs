@@ -3,6 +3,7 @@
 //!
 //! EC2 is asked through the `aws` command, because `aws-sdk-ec2` alone takes 8 GB and ten minutes to compile.
 
+mod database;
 pub mod ebs;
 mod ec2;
 pub mod images;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput;
 
+pub use self::database::PublishedError;
 pub use self::ec2::{Address, Gateway, GatewayState, Route};
 pub use self::schedule::Schedule;
 pub use self::trouble::Trouble;

@@ -183,6 +183,16 @@ pub fn ports_to(flows: &[Flow], end: End) -> BTreeSet<u16> {
         .collect()
 }
 
+/// Port of sshd on every host.
+const SSH_PORT: u16 = 22;
+
+/// The ports that `end` serves beside sshd's, each once, in rising order: what a private host's sshd forwards to.
+pub fn ports_served(flows: &[Flow], end: End) -> BTreeSet<u16> {
+    let mut ports = ports_to(flows, end);
+    ports.remove(&SSH_PORT);
+    ports
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -279,6 +289,10 @@ pub(crate) mod tests {
         assert_eq!(
             ports_to(&flows, End::Database),
             BTreeSet::from([22, 5432, 9187])
+        );
+        assert_eq!(
+            ports_served(&flows, End::Database),
+            BTreeSet::from([5432, 9187])
         );
     }
 

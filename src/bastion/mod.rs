@@ -5,9 +5,12 @@
 mod error;
 mod escape;
 pub mod exec;
+pub mod forward;
 pub mod host_keys;
 mod identity;
+pub mod journal;
 mod passphrase;
+pub mod reconnect;
 pub mod record;
 pub mod session;
 pub mod shell;

@@ -214,7 +214,7 @@ impl Access {
                 self.login.port,
             )
             .await?;
-        let stream = opened.map_err(|source| SshError::NoWayThrough {
+        let channel = opened.map_err(|source| SshError::NoWayThrough {
             host,
             address: address.to_owned(),
             source,
@@ -222,7 +222,7 @@ impl Access {
         self.log_in(
             host,
             &self.login.user,
-            stream,
+            channel.into_stream(),
             Some(Box::new(bastion)),
             identities,
         )
@@ -288,6 +288,15 @@ impl Session {
     /// # Errors
     /// [`SshError::NotForwarded`] when the host refuses or nothing answers there; [`SshError::TimedOut`] after ten seconds.
     pub async fn dial(&self, address: &str, port: u16) -> Result<ForwardedStream, SshError> {
+        self.forward(address, port).await.map(Channel::into_stream)
+    }
+
+    /// As [`Session::dial`], but the channel tells an end from a loss, which a stream cannot.
+    pub(super) async fn forward(
+        &self,
+        address: &str,
+        port: u16,
+    ) -> Result<Channel<client::Msg>, SshError> {
         let host = self.host;
         self.open(host, "forwarding a connection", address, port)
             .await?
@@ -304,13 +313,12 @@ impl Session {
         step: &'static str,
         address: &str,
         port: u16,
-    ) -> Result<Result<ForwardedStream, russh::Error>, SshError> {
+    ) -> Result<Result<Channel<client::Msg>, russh::Error>, SshError> {
         // Where it comes from is for the far side's log only; nobody here has an address of interest there.
         let open = self
             .handle
             .channel_open_direct_tcpip(address, u32::from(port), "127.0.0.1", 0);
-        let opened = within(blamed, step, STEP_LIMIT, open).await?;
-        Ok(opened.map(Channel::into_stream))
+        within(blamed, step, STEP_LIMIT, open).await
     }
 
     /// Says goodbye, inside out. Dropping a session leaves that to the far side's keepalive.

@@ -54,6 +54,9 @@ async fn run(command: Command) -> u8 {
         }
         Command::Exec(args) => args.run(&progress, &interrupt).await,
         Command::Ssh(args) => args.run(&progress, &interrupt).await,
+        Command::Logs(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
+        Command::Psql(args) => args.run(&progress, &interrupt).await,
+        Command::Tunnel(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         #[cfg(target_os = "linux")]
         Command::Rehearse(args) => rehearsal::run(args).await,
         Command::Dev(args) => dev::run(args).await.map(|()| Exit::Done as u8),

@@ -7,9 +7,12 @@ use super::audit::AuditArgs;
 use super::cost::CostArgs;
 use super::exec::ExecArgs;
 use super::image::ImageCommand;
+use super::logs::LogsArgs;
 use super::nat::NatCommand;
+use super::psql::PsqlArgs;
 use super::rotate::RotateArgs;
 use super::ssh::SshArgs;
+use super::tunnel::TunnelArgs;
 use super::up::{OpenArgs, UpArgs};
 use crate::dev::DevArgs;
 use crate::exit;
@@ -42,6 +45,9 @@ pub enum Command {
     Cost(CostArgs),
     Ssh(SshArgs),
     Exec(ExecArgs),
+    Logs(LogsArgs),
+    Psql(PsqlArgs),
+    Tunnel(TunnelArgs),
     SshConfig(SshConfigArgs),
     RotatePassword(RotateArgs),
     #[cfg(target_os = "linux")]

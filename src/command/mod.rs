@@ -6,9 +6,12 @@ pub mod cli;
 pub mod cost;
 pub mod exec;
 pub mod image;
+pub mod logs;
 pub mod nat;
+pub mod psql;
 pub mod rotate;
 pub mod ssh;
+pub mod tunnel;
 pub mod up;
 
 use std::io::Write as _;
@@ -62,14 +65,23 @@ pub fn report_error(error: &anyhow::Error, progress: &Progress, interrupt: &Inte
 /// `--json`: readable by people too, so the control characters that JSON lets stand as they are (DEL and C1, which begin
 /// terminal sequences as ESC does) are written as escapes.
 fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
-    let mut text = String::new();
-    for character in serde_json::to_string_pretty(value)?.chars() {
+    Ok(without_controls(&serde_json::to_string_pretty(value)?) + "\n")
+}
+
+/// The same on one line, for what is read while more may come.
+fn json_line(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(without_controls(&serde_json::to_string(value)?) + "\n")
+}
+
+fn without_controls(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
         match character {
             '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
             _ => text.push(character),
         }
     }
-    Ok(text + "\n")
+    text
 }
 
 // A closed pipe is not an error: whoever read it has seen enough.

@@ -12,20 +12,17 @@ mod command;
 pub mod egress;
 mod file;
 mod lock;
-mod login;
 pub mod metadata;
 pub mod parameters;
 pub mod report;
 mod rotate;
-mod secret;
 mod steps;
 pub mod wait;
 
+pub use crate::appliance::{Login, LoginRole, NotALogin, Secret};
 pub use bootstrap::{BootstrapArgs, BootstrapError, bootstrap, run};
-pub use login::{Login, LoginRole, NotALogin};
 pub use report::{ReportArgs, ReportError, show};
 pub use rotate::{RotateArgs, RotateError, Rotated, rotate};
-pub use secret::Secret;
 
 /// The machine the bootstrap works on.
 #[derive(Debug, Clone)]

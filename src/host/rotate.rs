@@ -14,7 +14,6 @@ use super::api_folder;
 use super::command::CommandError;
 use super::file::{self, FileError};
 use super::lock::{Lock, LockError};
-use super::login::{Login, LoginRole};
 use super::metadata::{MetadataError, MetadataService};
 use super::parameters::{NotWritten, Parameters};
 use super::steps::database_role::DatabaseRoleError;
@@ -22,6 +21,7 @@ use super::steps::seal::SealError;
 use super::steps::wait_for_database;
 use super::steps::{READY_URL_NOTE, ReadyUrl};
 use super::wait::{GaveUp, Look, until};
+use super::{Login, LoginRole};
 use crate::appliance::{Duty, Role};
 
 mod backend;

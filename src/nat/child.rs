@@ -72,7 +72,7 @@ pub(super) async fn run(words: &[String], end: Instant, interrupt: &Interrupt) -
     }
 }
 
-fn as_shells_do(status: ExitStatus) -> u8 {
+pub(crate) fn as_shells_do(status: ExitStatus) -> u8 {
     let signal = status.signal().map(|signal| 128 + signal);
     let status = status.code().or(signal);
     // Both fit: statuses are a byte, signals end at 64.

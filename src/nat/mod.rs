@@ -4,7 +4,7 @@
 //! again.
 
 pub mod agreed;
-mod child;
+pub(crate) mod child;
 pub mod close;
 pub mod cost;
 pub mod door;

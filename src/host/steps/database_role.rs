@@ -153,9 +153,11 @@ pub async fn may_log_in(client: &Client, role: LoginRole) -> Result<bool, Databa
     exists(client, query, role.name()).await
 }
 
-/// How many sessions have logged in as a role.
+/// How many sessions of the backend have logged in as a role. Not those that come by this machine: people with a tunnel
+/// use the same roles, and nobody is to wait for them.
 pub async fn sessions(client: &Client, role: LoginRole) -> Result<i64, DatabaseRoleError> {
-    let query = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
+    let query = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 \
+                 AND NOT (client_addr <<= '127.0.0.0/8' OR client_addr = '::1')";
     let row = refused(
         "count sessions",
         client.query_one(query, &[&role.name()]).await,

@@ -19,13 +19,16 @@ const START_LIMIT: Duration = Duration::from_secs(300);
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// pg_hba.conf: the superuser from this machine only, the application from the backend's subnet only and over TLS.
+/// pg_hba.conf: the superuser through the socket only, the application over TLS only, from the backend's subnet and from
+/// this machine, which is where sshd connects from for whoever has a tunnel.
 fn pg_hba(backend: Ipv4Net) -> String {
     let logins = DATABASE_LOGINS.join(",");
     format!(
         "# Written by drawbridge-host at every boot. Everybody not listed is refused.\n\
          local   all           postgres                 peer map=postgres\n\
-         hostssl {DATABASE_NAME}    {logins}    {backend}    scram-sha-256\n"
+         hostssl {DATABASE_NAME}    {logins}    {backend}    scram-sha-256\n\
+         hostssl {DATABASE_NAME}    {logins}    127.0.0.1/32    scram-sha-256\n\
+         hostssl {DATABASE_NAME}    {logins}    ::1/128    scram-sha-256\n"
     )
 }
 
@@ -100,24 +103,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_superuser_here_and_the_application_there_may_log_in() {
+    fn only_the_superuser_here_and_the_application_from_there_and_here_may_log_in() {
         let text = pg_hba("10.20.2.0/24".parse().unwrap());
         let rules: Vec<Vec<&str>> = text
             .lines()
             .filter(|line| !line.starts_with('#'))
             .map(|line| line.split_whitespace().collect())
             .collect();
+        let over_tls = |from| {
+            let logins = "drawbridge_a,drawbridge_b";
+            vec!["hostssl", "drawbridge", logins, from, "scram-sha-256"]
+        };
         assert_eq!(
             rules,
             [
                 vec!["local", "all", "postgres", "peer", "map=postgres"],
-                vec![
-                    "hostssl",
-                    "drawbridge",
-                    "drawbridge_a,drawbridge_b",
-                    "10.20.2.0/24",
-                    "scram-sha-256"
-                ],
+                over_tls("10.20.2.0/24"),
+                over_tls("127.0.0.1/32"),
+                over_tls("::1/128"),
             ]
         );
     }

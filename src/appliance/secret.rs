@@ -16,6 +16,7 @@ impl Secret {
     ///
     /// # Errors
     /// When the operating system has no random numbers to give.
+    #[cfg(feature = "host")]
     pub fn random() -> Result<Self, rand::rngs::SysError> {
         use rand::TryRng as _;
         let mut bytes = [0_u8; 32];
@@ -49,6 +50,7 @@ impl fmt::Debug for Secret {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "host")]
     #[test]
     fn a_secret_is_random_and_never_shown() {
         let secret = Secret::random().unwrap();

@@ -7,8 +7,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::Secret;
-use crate::appliance::DATABASE_LOGINS;
+use super::{DATABASE_LOGINS, Secret};
 
 /// One of the two roles of [`DATABASE_LOGINS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
