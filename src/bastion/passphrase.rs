@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use russh::keys::{PrivateKey, decode_secret_key};
 use zeroize::Zeroizing;
@@ -16,10 +17,12 @@ use crate::progress::{Progress, escape};
 const ATTEMPTS: usize = 3;
 
 /// Somebody at a terminal.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Asker {
     progress: Progress,
     interrupt: Interrupt,
+    /// Nobody is asked again in this run: not for the next host either.
+    given_up: AtomicBool,
 }
 
 impl Asker {
@@ -27,6 +30,7 @@ impl Asker {
         Self {
             progress: progress.clone(),
             interrupt: interrupt.clone(),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -43,6 +47,12 @@ impl Asker {
         let locked = || SshError::IdentityLocked {
             path: path.to_owned(),
         };
+        let wrong = || SshError::WrongPassphrase {
+            path: path.to_owned(),
+        };
+        if self.given_up.load(Ordering::Relaxed) {
+            return Err(wrong());
+        }
         let terminal = File::options().read(true).write(true).open("/dev/tty");
         let terminal = terminal.map_err(|_| locked())?;
         self.progress.pause();
@@ -72,8 +82,7 @@ impl Asker {
                 Some(None) => {}
             }
         }
-        Err(SshError::WrongPassphrase {
-            path: path.to_owned(),
-        })
+        self.given_up.store(true, Ordering::Relaxed);
+        Err(wrong())
     }
 }

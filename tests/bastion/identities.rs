@@ -142,7 +142,7 @@ fn the_usual_files_are_found_and_a_locked_one_is_asked_for_when_nothing_else_is_
     let operator = Operator::new(&hosts.access_to_all());
     let home = operator.path().join("home/.ssh");
     fs::create_dir_all(&home).unwrap();
-    let put = |key: &Path, name: &str| drop(fs::copy(key, home.join(name)).unwrap());
+    let put = |key: &Path, name: &str| assert!(fs::copy(key, home.join(name)).is_ok());
     let command = || operator.stranger(&["exec", "backend", "--", "echo there"]);
     let (_, said) = run_alone(&command());
     assert!(said.contains("no SSH key to log in with"), "{said}");
