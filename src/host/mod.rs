@@ -23,6 +23,7 @@ pub use crate::appliance::{Login, LoginRole, NotALogin, Secret};
 pub use bootstrap::{BootstrapArgs, BootstrapError, bootstrap, run};
 pub use report::{ReportArgs, ReportError, show};
 pub use rotate::{RotateArgs, RotateError, Rotated, rotate};
+pub use steps::pg_hba;
 
 /// The machine the bootstrap works on.
 #[derive(Debug, Clone)]

@@ -32,6 +32,7 @@ struct Sshd {
     child: Child,
     port: u16,
     host_key: String,
+    config: PathBuf,
 }
 
 impl Hosts {
@@ -110,6 +111,24 @@ impl Hosts {
         self.backend.child.kill().unwrap();
         self.backend.child.wait().unwrap();
     }
+
+    /// As a host that loses its power: sshd and all its connections at once.
+    pub fn kill(&mut self, role: Role) {
+        self.sshd(role).kill();
+    }
+
+    /// Starts a killed one again, with its key and its port.
+    pub fn start_again(&mut self, role: Role) {
+        let sshd = self.sshd(role);
+        sshd.child = Sshd::launch(&sshd.config, sshd.port);
+    }
+
+    fn sshd(&mut self, role: Role) -> &mut Sshd {
+        match role {
+            Role::Bastion => &mut self.bastion,
+            Role::Backend | Role::Database => &mut self.backend,
+        }
+    }
 }
 
 impl Sshd {
@@ -127,29 +146,61 @@ impl Sshd {
             limits()
         );
         fs::write(&config, text).unwrap();
+        Self {
+            child: Self::launch(&config, port),
+            port,
+            host_key: public_key(&key),
+            config,
+        }
+    }
+
+    fn launch(config: &Path, port: u16) -> Child {
         // Started by root it wants its privilege separation folder, which a machine that never ran it lacks.
         let _ = fs::create_dir_all("/run/sshd");
         let sshd = PLACES.iter().find(|place| Path::new(place).is_file());
+        let log = config.with_extension("log");
         let mut child = Command::new(sshd.expect("install openssh-server"))
             .args(["-D", "-e", "-f"])
-            .arg(&config)
+            .arg(config)
             .stdin(Stdio::null())
-            .stderr(fs::File::create(folder.join(format!("{name}.log"))).unwrap())
+            .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let log = || fs::read_to_string(folder.join(format!("{name}.log"))).unwrap();
+            let log = || fs::read_to_string(&log).unwrap();
             assert!(child.try_wait().unwrap().is_none(), "sshd ended: {}", log());
             assert!(Instant::now() < end, "sshd does not listen: {}", log());
             sleep(Duration::from_millis(20));
         }
-        Self {
-            child,
-            port,
-            host_key: public_key(&key),
-        }
+        child
     }
+
+    fn kill(&mut self) {
+        let mut all = vec![self.child.id().to_string()];
+        let mut next = 0;
+        // From the top: a listener that is stopped makes no more of them.
+        while next < all.len() {
+            signal("STOP", &all[next]);
+            let children = Command::new("pgrep").args(["-P", &all[next]]).output();
+            let children = String::from_utf8(children.unwrap().stdout).unwrap();
+            all.extend(children.lines().map(str::to_owned));
+            next += 1;
+        }
+        for process in &all {
+            signal("KILL", process);
+        }
+        self.child.wait().unwrap();
+    }
+}
+
+fn signal(name: &str, process: &str) {
+    // One that has ended meanwhile is as good.
+    let mut kill = Command::new("kill");
+    let _ = kill
+        .args(["-s", name, process])
+        .stderr(Stdio::null())
+        .status();
 }
 
 impl Drop for Sshd {

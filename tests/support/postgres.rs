@@ -53,6 +53,12 @@ pub fn shared() -> &'static TestPostgres {
 impl TestPostgres {
     /// A server of the test's own, to stop and start at will.
     pub async fn start() -> Self {
+        let hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        Self::start_with(hba, "127.0.0.1").await
+    }
+
+    /// With these rules, and a certificate for this address.
+    pub async fn start_with(hba: &str, certified: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("drawbridge-test-")
             .permissions(fs::Permissions::from_mode(0o755))
@@ -64,13 +70,8 @@ impl TestPostgres {
             Cluster::prepare(Binaries::find().unwrap(), &folder.join("postgresql"), owner).unwrap();
         let role = format!("CREATE ROLE drawbridge LOGIN CREATEDB PASSWORD '{PASSWORD}'");
         cluster.create_if_missing(&[&role]).await.unwrap();
-        cluster
-            .write_access(
-                "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n",
-                "",
-            )
-            .unwrap();
-        let (certificate, key) = self_signed("127.0.0.1");
+        cluster.write_access(hba, "").unwrap();
+        let (certificate, key) = self_signed(certified);
         cluster.write_private("server.crt", &certificate).unwrap();
         cluster.write_private("server.key", &key).unwrap();
         fs::write(folder.join("server.pem"), certificate).unwrap();
@@ -153,7 +154,12 @@ impl TestPostgres {
             .unwrap();
     }
 
-    /// The server's certificate, self-signed, for 127.0.0.1.
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's certificate, self-signed, for 127.0.0.1 if nothing else was asked for.
     pub fn certificate(&self) -> PathBuf {
         self.folder.join("server.pem")
     }

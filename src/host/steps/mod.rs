@@ -25,6 +25,7 @@ mod tuning;
 mod volume;
 pub(super) mod wait_for_database;
 
+pub use postgresql::pg_hba;
 pub use ready::ReadyUrl;
 
 /// Where the API says that it is ready, kept for commands that a person starts.

@@ -21,7 +21,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// pg_hba.conf: the superuser through the socket only, the application over TLS only, from the backend's subnet and from
 /// this machine, which is where sshd connects from for whoever has a tunnel.
-fn pg_hba(backend: Ipv4Net) -> String {
+#[must_use]
+pub fn pg_hba(backend: Ipv4Net) -> String {
     let logins = DATABASE_LOGINS.join(",");
     format!(
         "# Written by drawbridge-host at every boot. Everybody not listed is refused.\n\
