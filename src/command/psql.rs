@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -268,7 +268,7 @@ impl Secrets {
     }
 
     fn remove(self) -> anyhow::Result<()> {
-        let path: &Path = &self.0.path().to_owned();
+        let path = self.0.path().to_owned();
         self.0
             .close()
             .with_context(|| format!("cannot remove {}, which holds the password", path.display()))
@@ -287,6 +287,8 @@ fn pgpass(user: &str, password: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::appliance::{LoginRole, Secret};
 
