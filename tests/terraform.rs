@@ -89,6 +89,7 @@ fn terraform_files_are_formatted_and_valid() {
     run(&mut fmt, Duration::from_secs(300)).expect_success("terraform fmt -check");
     let emulator = Emulator::start();
     Stack::new(&emulator, ADMIN_KEY)
+        .with_the_real_provider()
         .terraform(&["validate"])
         .expect_success("terraform validate");
 }

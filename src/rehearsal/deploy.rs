@@ -95,7 +95,8 @@ impl Operator {
         for (name, value) in environment.iter().filter(|(name, _)| name != "HOME") {
             terraform = terraform.with_variable(name, value);
         }
-        for name in [terraform::MIRROR_VARIABLE, "TF_CLI_CONFIG_FILE"] {
+        // And how much memory terraform and its providers may take to spare processor time.
+        for name in [terraform::MIRROR_VARIABLE, "TF_CLI_CONFIG_FILE", "GOGC"] {
             environment.extend(
                 std::env::var(name)
                     .ok()

@@ -69,7 +69,7 @@ const PROMISED: &[&str] = &[
 
 #[test]
 fn every_proof_holds_on_the_shipped_terraform() {
-    let stage = Stage::new();
+    let stage = Stage::as_shipped();
     let position = repository().join("terraform/nat.auto.tfvars.json");
     let before = fs::read_to_string(&position).unwrap();
     let ended = stage.rehearse_with(&["--reopen"]);

@@ -15,6 +15,11 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// Starts a rehearsal and waits until Terraform applies.
 fn applying(stage: &Stage) -> Rehearsal {
+    until(stage, "terraform apply")
+}
+
+/// Starts a rehearsal and waits until this program runs in it.
+fn until(stage: &Stage, program: &str) -> Rehearsal {
     let inner = stage.command(&["--exit", "--json"]);
     // As from a terminal, also where the tests were started by nohup.
     let mut command = Command::new("env");
@@ -25,8 +30,8 @@ fn applying(stage: &Stage) -> Rehearsal {
         .args(inner.get_args())
         .stdin(Stdio::null());
     let rehearsal = Rehearsal::start(command);
-    eventually(LIMIT, "terraform", || {
-        find_process(&stage.work_dir(), "terraform apply")
+    eventually(LIMIT, program, || {
+        find_process(&stage.work_dir(), program)
             .ok_or_else(|| format!("{:?}", processes_of(&stage.work_dir())))
     });
     rehearsal
@@ -52,9 +57,9 @@ fn leave_a_device_behind(stage: &Stage) {
     assert!(!stage.devices().is_empty());
 }
 
-fn ends_orderly_after(signal: Signal) {
+fn ends_orderly_after(signal: Signal, program: &str) {
     let stage = Stage::new();
-    let rehearsal = applying(&stage);
+    let rehearsal = until(&stage, program);
     rehearsal.send(signal);
     let ended = rehearsal.end();
     assert_eq!(ended.code, Some(130), "{}", ended.said);
@@ -63,18 +68,18 @@ fn ends_orderly_after(signal: Signal) {
 }
 
 #[test]
-fn a_terminal_that_closes_in_the_middle_leaves_nothing() {
-    ends_orderly_after(Signal::SIGHUP);
+fn a_terminal_that_closes_while_the_emulator_starts_leaves_nothing() {
+    ends_orderly_after(Signal::SIGHUP, "emulator.py");
 }
 
 #[test]
-fn ctrl_c_in_the_middle_leaves_nothing() {
-    ends_orderly_after(Signal::SIGINT);
+fn ctrl_c_in_the_middle_of_an_apply_leaves_nothing() {
+    ends_orderly_after(Signal::SIGINT, "terraform apply");
 }
 
 #[test]
-fn sigterm_in_the_middle_leaves_nothing() {
-    ends_orderly_after(Signal::SIGTERM);
+fn sigterm_before_an_apply_leaves_nothing() {
+    ends_orderly_after(Signal::SIGTERM, "terraform init");
 }
 
 #[test]
@@ -96,7 +101,7 @@ fn kill_9_leaves_no_process_and_the_next_start_clears_the_rest() {
         "the killed run had made its folder"
     );
     leave_a_device_behind(&stage);
-    let next = applying(&stage);
+    let next = until(&stage, "emulator.py");
     next.send(Signal::SIGINT);
     next.end();
     stage.assert_nothing_is_left();

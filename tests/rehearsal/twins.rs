@@ -73,26 +73,13 @@ fn a_missing_flow_from_the_bastion_to_the_database_is_named() {
 }
 
 #[test]
-fn a_database_in_a_public_subnet_is_named() {
+fn a_database_in_a_public_subnet_and_a_nat_route_written_inline_are_named_side_by_side() {
     let ended = rehearse_with(|stage| {
         stage.edit(
             "network.tf",
             "database   = { zone = local.zone.main, public = false }",
             "database   = { zone = local.zone.main, public = true }",
         );
-    });
-    assert!(!ended.held("database's subnet is private"));
-    assert!(ended.held("backend's subnet is private"));
-    let error = ended.error();
-    assert!(
-        error.contains(r#"aws_subnet.main["database"] is public"#),
-        "{error}"
-    );
-}
-
-#[test]
-fn a_nat_route_written_inline_is_named() {
-    let ended = rehearse_with(|stage| {
         stage.edit(
             "network.tf",
             "resource \"aws_route_table\" \"private\" {\n  vpc_id = aws_vpc.main.id\n",
@@ -121,8 +108,15 @@ fn a_nat_route_written_inline_is_named() {
             "depends_on = [aws_route.public_internet]",
         );
     });
+    assert!(!ended.held("database's subnet is private"));
+    assert!(ended.held("backend's subnet is private"));
     assert!(!ended.held("backend's way out is a route of its own"));
+    assert!(ended.held("database has no public address"));
     let error = ended.error();
+    assert!(
+        error.contains(r#"aws_subnet.main["database"] is public"#),
+        "{error}"
+    );
     assert!(
         error.contains("the NAT route stands inline in aws_route_table.private"),
         "{error}"

@@ -5,6 +5,7 @@ pub mod load;
 mod operator;
 mod ports;
 pub mod postgres;
+pub mod provider;
 mod proxy;
 pub mod python;
 mod ready;

@@ -11,6 +11,7 @@ use drawbridge::terraform::{CliConfig, DIRECTORY_VARIABLE, cli_config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::provider::{self, Provider};
 use super::{Emulator, Outcome, copy_terraform, python, repository, run, text};
 
 /// Many times what an apply takes: nothing hangs, and no slow machine fails for being slow.
@@ -20,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(1800);
 pub struct Stack<'a> {
     emulator: &'a Emulator,
     directory: PathBuf,
+    /// None for the real package against the committed lock.
+    provider: Option<&'static Provider>,
     _folder: TempDir,
 }
 
@@ -83,16 +86,29 @@ impl<'a> Stack<'a> {
     }
 
     fn within(emulator: &'a Emulator, folder: TempDir, directory: &str) -> Self {
+        let provider = provider::light();
+        let directory = folder.path().join(directory);
+        provider.lock(&directory);
         Self {
             emulator,
-            directory: folder.path().join(directory),
+            directory,
+            provider: Some(provider),
             _folder: folder,
         }
     }
 
+    /// The same with the real package of the provider, checked against the committed lock.
+    pub fn with_the_real_provider(mut self) -> Self {
+        self.provider = None;
+        copy_terraform(&self.directory);
+        fs::remove_dir_all(self.path(".terraform")).expect("what init has made");
+        self.init();
+        self
+    }
+
     fn init(&self) {
         self.terraform(&["init", "-lockfile=readonly"])
-            .expect_success("terraform init with the committed lock");
+            .expect_success("terraform init");
     }
 
     /// The file `name` of this copy.
@@ -157,18 +173,9 @@ impl<'a> Stack<'a> {
             .env("TF_IN_AUTOMATION", "1")
             .env("TF_INPUT", "0")
             .env("CHECKPOINT_DISABLE", "1");
-        // Where providers come from is this machine's affair, as it is for the program itself.
-        match cli_config() {
-            CliConfig::Generate(text) => {
-                self.write("mirror.tfrc", &text);
-                command.env("TF_CLI_CONFIG_FILE", self.path("mirror.tfrc"));
-            }
-            CliConfig::Keep => {
-                command.envs(
-                    std::env::var_os("TF_CLI_CONFIG_FILE").map(|file| ("TF_CLI_CONFIG_FILE", file)),
-                );
-            }
-            CliConfig::Remove => {}
+        match &self.provider {
+            Some(light) => light.lead_to(command),
+            None => usual_provider(command, &self.directory),
         }
     }
 
@@ -251,5 +258,23 @@ impl<'a> Stack<'a> {
             .iter()
             .filter_map(|name| fs::read_to_string(self.path(name)).ok())
             .collect()
+    }
+}
+
+/// Where providers come from is this machine's affair, as it is for the program itself. What has to be generated for it
+/// goes into `folder`.
+pub fn usual_provider(command: &mut Command, folder: &Path) {
+    match cli_config() {
+        CliConfig::Generate(text) => {
+            let file = folder.join("mirror.tfrc");
+            fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            command.env("TF_CLI_CONFIG_FILE", file);
+        }
+        CliConfig::Keep => {
+            command.envs(
+                std::env::var_os("TF_CLI_CONFIG_FILE").map(|file| ("TF_CLI_CONFIG_FILE", file)),
+            );
+        }
+        CliConfig::Remove => {}
     }
 }
