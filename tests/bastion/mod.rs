@@ -2,11 +2,10 @@
 
 mod exec;
 mod identities;
+mod logs;
 mod network;
 mod openssh;
 mod pins;
-mod logs;
-mod openssh;
 mod psql;
 mod rotate;
 mod rules;

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use drawbridge::appliance::{LOGIN_USER, Role, TUNNEL_USER};
@@ -15,6 +16,8 @@ use drawbridge::bastion::host_keys::Pins;
 use drawbridge::bastion::{Access, Keyring, Login};
 use drawbridge::terraform::Deployment;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 use serde_json::Value;
 
 use crate::support;
@@ -51,12 +54,13 @@ pub struct Stage {
     pub backend: Namespace,
     /// What makes the round trip, if anything does.
     pub delayed_by: &'static str,
+    children: Mutex<Vec<Child>>,
 }
 
 impl Stage {
     /// `None`, with a word about it, where the tests are not root.
     pub fn start(conditions: Conditions<'_>) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
+        if !geteuid().is_root() {
             eprintln!("SKIPPED: needs root for networks of its own");
             return None;
         }
@@ -69,6 +73,7 @@ impl Stage {
             backend: Namespace::make(),
             folder,
             delayed_by: "nothing",
+            children: Mutex::default(),
         };
         stage.accounts();
         key(&stage.path("user"));
@@ -84,23 +89,7 @@ impl Stage {
 
     /// Access as `drawbridge` would have it, keys pinned.
     pub fn access(&self) -> Access {
-        let mut output = support::deployment();
-        output["bastion"]["public_ip"] = OUTSIDE[1].into();
-        output["backend"]["private_ip"] = INSIDE[1].into();
-        let mut pins = Pins::default();
-        for role in [Role::Bastion, Role::Backend] {
-            let public = self.path(&format!("{role}_host_key.pub"));
-            let public = fs::read_to_string(public).unwrap();
-            pins.insert_published(role, "its parameter", &public)
-                .unwrap();
-        }
-        Access {
-            deployment: Deployment::parse(&output.to_string()).unwrap(),
-            pins,
-            bastion: None,
-            keys: Keyring::of([self.path("user")]),
-            login: Login::default(),
-        }
+        access(self.folder.path())
     }
 
     /// Runs `work` where the operator sits, for at most two minutes.
@@ -147,8 +136,7 @@ impl Stage {
             assert!(Instant::now() < end, "sshd does not listen: {}", said());
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Ended with the rest of its machine; nobody waits for it.
-        drop(child);
+        self.children.lock().unwrap().push(child);
     }
 
     /// Nothing that the operator sends arrives, nor anything that is sent to them, and nobody is told.
@@ -235,7 +223,8 @@ impl Stage {
         );
         let by_tun = conditions.round_trip > 0 && !has_netem(operator);
         let make = if by_tun {
-            start_wan(operator, conditions.round_trip);
+            let child = start_wan(operator, conditions.round_trip);
+            self.children.lock().unwrap().push(child);
             format!(
                 "link set far netns {} name eth0\n",
                 bastion.path().display()
@@ -307,6 +296,27 @@ impl Stage {
     }
 }
 
+/// Access to the stage whose folder this is, keys pinned.
+pub fn access(folder: &Path) -> Access {
+    let mut output = support::deployment();
+    output["bastion"]["public_ip"] = OUTSIDE[1].into();
+    output["backend"]["private_ip"] = INSIDE[1].into();
+    let mut pins = Pins::default();
+    for role in [Role::Bastion, Role::Backend] {
+        let public = folder.join(format!("{role}_host_key.pub"));
+        let public = fs::read_to_string(public).unwrap();
+        pins.insert_published(role, "its parameter", &public)
+            .unwrap();
+    }
+    Access {
+        deployment: Deployment::parse(&output.to_string()).unwrap(),
+        pins,
+        bastion: None,
+        keys: Keyring::of([folder.join("user")]),
+        login: Login::default(),
+    }
+}
+
 fn plain(keyword: &str, value: &Value) -> String {
     match value {
         Value::Bool(true) => "yes".to_owned(),
@@ -320,6 +330,17 @@ fn plain(keyword: &str, value: &Value) -> String {
     }
 }
 
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for machine in [&self.operator, &self.bastion, &self.backend] {
+            machine.signal(Signal::SIGKILL);
+        }
+        for child in self.children.get_mut().unwrap() {
+            let _ = child.wait();
+        }
+    }
+}
+
 fn has_netem(namespace: &Namespace) -> bool {
     let mut command = Command::new("tc");
     command
@@ -328,7 +349,7 @@ fn has_netem(namespace: &Namespace) -> bool {
     namespace.inside(|| command.status().is_ok_and(|status| status.success()))
 }
 
-fn start_wan(namespace: &Namespace, round_trip: u32) {
+fn start_wan(namespace: &Namespace, round_trip: u32) -> Child {
     let mut command = Command::new("python3");
     command
         .args(["-c", WAN, &(f64::from(round_trip) / 2.0).to_string()])
@@ -340,6 +361,7 @@ fn start_wan(namespace: &Namespace, round_trip: u32) {
         .read_line(&mut line)
         .unwrap();
     assert_eq!(line, "ready\n", "the link's two ends");
+    child
 }
 
 /// A network of its own, with the processes in it; both end when it is dropped.
@@ -394,10 +416,10 @@ impl Namespace {
     }
 
     /// Sends all of its processes a signal.
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub fn signal(&self, signal: Signal) {
         for pid in self.processes() {
             // It may have ended meanwhile.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+            let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 
@@ -405,7 +427,7 @@ impl Namespace {
     pub fn kill(&self) {
         let end = Instant::now() + START_LIMIT;
         loop {
-            self.signal(nix::sys::signal::Signal::SIGKILL);
+            self.signal(Signal::SIGKILL);
             // Its own children stay until somebody waits for them, but without a network.
             if self.processes().is_empty() {
                 break;
@@ -413,12 +435,6 @@ impl Namespace {
             assert!(Instant::now() < end, "{:?} do not end", self.processes());
             std::thread::sleep(Duration::from_millis(10));
         }
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        self.signal(nix::sys::signal::Signal::SIGKILL);
     }
 }
 
