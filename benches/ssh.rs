@@ -344,8 +344,8 @@ fn peak(pid: i32) -> u64 {
 fn configure(stage: &Stage) {
     for name in ["openssh", "aes"] {
         let folder = stage.folder.path().join(name);
-        let written = SshConfig(&stage.access())
-            .write(&folder)
+        let (written, _) = SshConfig(&stage.access())
+            .write(&folder, &[])
             .expect("its files");
         if name == "aes" {
             let text = fs::read_to_string(&written.ssh_config).unwrap();

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::SshError;
 use super::session::{Session, within};
+use super::transport::feed;
 use crate::appliance::Role;
 
 /// Opening a channel and starting a command are one round trip each.
@@ -86,21 +87,20 @@ impl Session {
     async fn attend(
         &self,
         channel: Channel<Msg>,
-        mut stdin: impl AsyncRead + Unpin,
+        stdin: impl AsyncRead + Unpin,
         stdout: impl AsyncWrite + Unpin,
         stderr: impl AsyncWrite + Unpin,
     ) -> Result<u32, SshError> {
         let (incoming, outgoing) = channel.split();
-        let feed = async {
+        let feeding = async {
             // A command that does not read its input is not an error of ours, so the result is not looked at.
-            let _ = outgoing.data(&mut stdin).await;
-            let _ = outgoing.eof().await;
+            let _ = feed(&outgoing, stdin).await;
             // The command's end is what is waited for.
             std::future::pending::<()>().await;
         };
         tokio::select! {
             ended = drain(self.host, incoming, stdout, stderr) => ended,
-            () = feed => Err(SshError::Lost { host: self.host }),
+            () = feeding => Err(SshError::Lost { host: self.host }),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::host_keys::{Pins, Verdict};
 use super::identity::{Identities, Keyring};
-use super::transport::{self, Eager};
+use super::transport::{self, Eager, Prompt};
 use super::{Endpoint, SshError};
 use crate::appliance::{LOGIN_USER, Role, TUNNEL_USER};
 use crate::terraform::Deployment;
@@ -195,7 +195,7 @@ impl Access {
             source,
         };
         let stream = stream.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
+        let stream = Prompt::new(stream).map_err(unreachable)?;
         self.log_in(host, user, stream, None, identities).await
     }
 

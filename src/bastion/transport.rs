@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use russh::keys::Algorithm;
-use russh::{Preferred, cipher, client};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use russh::{ChannelWriteHalf, Preferred, cipher, client};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
 
 /// With [`KEEPALIVES`] a peer that says nothing is given up after 20 s: three go unanswered, the fourth is not sent.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -18,6 +19,8 @@ const KEEPALIVES: usize = 3;
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Bytes that one look at the socket may bring: sshd's packets have 16 to 32 KiB, and without this each takes two.
 const READ_BYTES: usize = 128 * 1024;
+/// What is read of a command's input at once: as much as a pipe holds.
+const INPUT_BYTES: usize = 64 * 1024;
 
 /// What the hosts' sshd offers (nixos/settings/sshd.json) and russh can, the faster one on this processor first. sshd
 /// takes the first of ours that it has.
@@ -132,9 +135,77 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Eager<S> {
     }
 }
 
+/// The operator's end of a TCP connection, which acknowledges at once what arrives.
+///
+/// The bastion's sshd never turns Nagle's algorithm off for who only passes through, so each second small packet waits
+/// there until the first is acknowledged, which Linux else puts off for 40 ms in the hope of an answer to send along.
+pub(super) struct Prompt(TcpStream);
+
+impl Prompt {
+    /// Without Nagle's algorithm on this side.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+
+    // The kernel forgets it from time to time, so it is told again. Elsewhere there is no such option, and no need.
+    fn acknowledge(&self) {
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&self.0).set_tcp_quickack(true);
+    }
+}
+
+impl AsyncRead for Prompt {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.0).poll_read(context, buffer))?;
+        self.acknowledge();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prompt {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// Sends all of `input` to a channel, and that it has ended. russh's own way reads 8 KiB at a time, and each such piece
+/// would be a packet of both connections; sshd takes up to 32 KiB.
+///
+/// # Errors
+/// When the connection or the command is gone, or the input cannot be read.
+pub(super) async fn feed(
+    channel: &ChannelWriteHalf<client::Msg>,
+    mut input: impl AsyncRead + Unpin,
+) -> Result<(), russh::Error> {
+    loop {
+        let mut bytes = Vec::with_capacity(INPUT_BYTES);
+        if input.read_buf(&mut bytes).await? == 0 {
+            return channel.eof().await;
+        }
+        channel.data_bytes(bytes).await?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
 
