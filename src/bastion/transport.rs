@@ -56,10 +56,9 @@ fn has_aes() -> bool {
 
 /// A stream that takes at once what is written to it, and passes it on whenever it is written to or read from.
 ///
-/// russh reads nothing while it writes. Over a plain stream it would so notice no keepalive that is missing while a
-/// stopped peer lets its upload wait; and two connections, one inside the other, would wait for each other for ever when
-/// much is on the way in both directions. What is kept here is bounded by the windows of the channels in the connection,
-/// 2 MiB for each with sshd at the other end.
+/// russh neither reads nor looks at its clock while it writes. Over a plain stream an upload would so never notice that
+/// its peer is gone: the keepalive that should tell waits behind the data that nobody takes. What is kept here is bounded
+/// by the windows of the channels in the connection, 2 MiB for each with sshd at the other end.
 pub(super) struct Eager<S> {
     stream: BufReader<S>,
     backlog: VecDeque<u8>,

@@ -92,16 +92,16 @@ impl Stage {
         access(self.folder.path())
     }
 
-    /// Runs `work` where the operator sits, for at most two minutes.
+    /// Runs `work` where the operator sits, for at most ten minutes: a slow machine has much to encrypt.
     pub fn operate<T: Send>(&self, work: impl AsyncFnOnce(Access) -> T + Send) -> T {
         let access = self.access();
         self.operator.inside(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
-            let limit = Duration::from_secs(120);
+            let limit = Duration::from_secs(600);
             let work = async { tokio::time::timeout(limit, work(access)).await };
-            runtime.unwrap().block_on(work).expect("two minutes")
+            runtime.unwrap().block_on(work).expect("ten minutes")
         })
     }
 
