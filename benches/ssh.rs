@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --bench ssh                # needs root: three machines as network namespaces; about ten minutes
 //! cargo bench --bench ssh -- ROUNDS      # 5 if not given
+//! cargo bench --bench ssh -- 3 '50 ms'   # only the lines with this text
 //! ```
 //!
 //! Real sshds with the images' settings, here and 50 ms away; both clients in turn within one run and with the same key,
@@ -118,7 +119,8 @@ fn main() -> ExitCode {
         ours: Vec::new(),
         theirs: Vec::new(),
     };
-    let mut rows = [
+    let wanted = arguments.get(1).map_or("", String::as_str);
+    let rows = [
         row(What::True, false, Who::OpenSsh, Some(1.0 / 0.6)),
         row(What::True, true, Who::OpenSsh, Some(1.0 / 0.6)),
         row(What::Row, false, Who::OpenSsh, None),
@@ -132,6 +134,11 @@ fn main() -> ExitCode {
         row(What::Get, true, Who::OpenSsh, Some(2.0)),
         row(What::Put, true, Who::OpenSsh, None),
     ];
+    let mut rows: Vec<Row> = rows
+        .into_iter()
+        .filter(|row| row.name().contains(wanted))
+        .collect();
+    assert!(!rows.is_empty(), "no line contains {wanted}");
     for round in 1..=rounds {
         for row in &mut rows {
             let stage = if row.far { &far } else { &near };
