@@ -188,17 +188,18 @@ impl AsyncWrite for Prompt {
 /// would be a packet of both connections; sshd takes up to 32 KiB.
 ///
 /// # Errors
-/// When the connection or the command is gone, or the input cannot be read.
+/// When the connection or the command is gone.
 pub(super) async fn feed(
     channel: &ChannelWriteHalf<client::Msg>,
     mut input: impl AsyncRead + Unpin,
 ) -> Result<(), russh::Error> {
     loop {
         let mut bytes = Vec::with_capacity(INPUT_BYTES);
-        if input.read_buf(&mut bytes).await? == 0 {
-            return channel.eof().await;
+        match input.read_buf(&mut bytes).await {
+            // Whoever waits for the end of it there is not left waiting because it cannot be read here.
+            Ok(0) | Err(_) => return channel.eof().await,
+            Ok(_) => channel.data_bytes(bytes).await?,
         }
-        channel.data_bytes(bytes).await?;
     }
 }
 

@@ -111,7 +111,7 @@ impl Stage {
         let log = self.path(&format!("{role}.log"));
         // Names and logins of its own, seen by nobody else.
         let script = "mount --bind $0/passwd /etc/passwd && mount --bind $0/shadow /etc/shadow && mount --bind $0/group /etc/group \
-                      && mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -f $0/$1_config";
+                      && mkdir -p /run/sshd && PATH=$PATH:/usr/sbin:/run/current-system/sw/bin && exec $(command -v sshd) -D -e -f $0/$1_config";
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--propagation", "private", "sh", "-c", script])
