@@ -22,11 +22,22 @@ use crate::postgres::{Binaries, Cluster, ClusterError, Owner};
 use folder::Folder;
 use server::Server;
 
+const HELP: &str = "\
+Examples:
+  drawbridge dev
+  drawbridge dev --port 8001 --data-dir /tmp/other
+
+Exit status:
+  0    ended by Ctrl-C, SIGTERM or SIGHUP
+  1    failed; nothing is left running
+  2    wrong usage";
+
 /// Runs the API with a Postgres of its own, until Ctrl-C.
 ///
 /// The data stays in the folder: the next start finds it again. Nothing else on the machine is touched, and nothing
 /// listens but the API, on 127.0.0.1.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = HELP)]
 pub struct DevArgs {
     /// Port of the API on 127.0.0.1.
     #[arg(long, default_value_t = 8000, value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]

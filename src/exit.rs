@@ -30,13 +30,14 @@ pub enum Exit {
 pub const HELP: &str = "\
 Exit status:
   0    done
-  1    failed
+  1    failed: the message says what, and the next thing to try
   2    wrong usage
   3    a private host is not complete yet; nothing was changed
   4    refused: the message names what stands in the way; nothing was changed
   5    changed, but not everything could be proven
   6    audit: found something
-  130  interrupted; run it again and it goes on";
+  130  interrupted; run it again and it goes on
+  255  exec: no exit status of the remote command";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

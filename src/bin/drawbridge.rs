@@ -29,8 +29,8 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> u8 {
     let progress = match command {
-        // These two show how far they are by themselves.
-        Command::Dev(_) => Progress::quiet(),
+        // These show how far they are by themselves, or are done at once.
+        Command::Dev(_) | Command::Completions(_) | Command::Man(_) => Progress::quiet(),
         #[cfg(target_os = "linux")]
         Command::Rehearse(_) => Progress::quiet(),
         _ => Progress::stderr(),
@@ -59,6 +59,13 @@ async fn run(command: Command) -> u8 {
         Command::Tunnel(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         #[cfg(target_os = "linux")]
         Command::Rehearse(args) => rehearsal::run(args).await,
+        #[cfg(not(target_os = "linux"))]
+        Command::Rehearse(args) => Ok(args.run() as u8),
+        Command::Completions(args) => {
+            args.run();
+            Ok(Exit::Done as u8)
+        }
+        Command::Man(args) => args.run().map(|exit| exit as u8),
         Command::Dev(args) => dev::run(args).await.map(|()| Exit::Done as u8),
     };
     progress.clear();

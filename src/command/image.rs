@@ -114,8 +114,8 @@ Exit status:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = BUILD_HELP)]
 pub struct BuildArgs {
-    /// bastion, backend or database; may be repeated; default: all three
-    #[arg(long, value_parser = role)]
+    /// Which image; may be repeated; default: all three
+    #[arg(long)]
     role: Vec<Role>,
     /// x86_64-linux or aarch64-linux; default: this machine's
     #[arg(long)]
@@ -128,8 +128,8 @@ pub struct BuildArgs {
 pub struct PublishArgs {
     #[command(flatten)]
     deployment: DeploymentArgs,
-    /// bastion, backend or database; may be repeated; default: those of --image, else all three
-    #[arg(long, value_parser = role)]
+    /// Which image; may be repeated; default: those of --image, else all three
+    #[arg(long)]
     role: Vec<Role>,
     /// x86_64-linux or aarch64-linux; default: what --image holds, and to build, this machine's
     #[arg(long)]

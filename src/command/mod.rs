@@ -3,10 +3,13 @@
 pub mod access;
 pub mod audit;
 pub mod cli;
+pub mod completions;
 pub mod cost;
+pub mod elsewhere;
 pub mod exec;
 pub mod image;
 pub mod logs;
+pub mod man;
 pub mod nat;
 pub mod psql;
 pub mod rotate;
@@ -18,8 +21,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 
+use crate::appliance::Role;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -47,6 +52,17 @@ impl DeploymentArgs {
         Ok(terraform
             .with_progress(progress.clone())
             .with_interrupt(interrupt.clone()))
+    }
+}
+
+/// On the command line a role is one of three words, which shells complete.
+impl ValueEnum for Role {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
     }
 }
 

@@ -59,8 +59,21 @@ mod tunnel;
 mod volumes;
 mod world;
 
+const HELP: &str = "\
+Examples:
+  sudo scripts/rehearse                        builds, installs what is missing, and runs `drawbridge rehearse`
+  drawbridge rehearse --exit --json            as root, the programs being there
+  drawbridge rehearse --exit --systemd --logs /tmp/logs
+
+Exit status:
+  0    ended by Ctrl-C; with --exit: every proof held
+  1    failed, or with --exit a proof did not hold
+  2    wrong usage
+  130  interrupted before everything was tried";
+
 /// The whole deploy on this machine: Terraform against an AWS emulator, real hosts in network namespaces
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub struct RehearseArgs {
     /// End as soon as everything is proven, with status 0 only if every proof held
     #[arg(long)]
