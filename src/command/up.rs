@@ -13,7 +13,7 @@ use crate::image::target::{BadTarget, Target};
 use crate::image::variables::{FILE, Variables};
 use crate::image::{ImageError, System};
 use crate::interrupt::Interrupt;
-use crate::nat::gate::Gating;
+use crate::nat::gate::{Gating, describe};
 use crate::nat::report::Outcome as Closing;
 use crate::progress::{Progress, escape};
 use crate::terraform::Terraform;
@@ -235,9 +235,17 @@ fn tell(outcome: &Outcome, progress: &Progress) -> u8 {
     let (done, proof) = match outcome {
         Outcome::Nothing(proof) => ("nothing to do: everything stands as the files say", proof),
         Outcome::Applied(proof) => ("applied; the NAT window stayed closed", proof),
-        Outcome::Windowed(report) => {
+        Outcome::Windowed { report, waiting } => {
             say(&open_text(report, "apply"));
-            return report.status();
+            if waiting.is_empty() {
+                return report.status();
+            }
+            say(&format!(
+                "the time was over before everybody was done: {}",
+                describe(waiting)
+            ));
+            say("next: `drawbridge up --for 2h` opens the window for them again");
+            return Exit::Unproven as u8;
         }
         Outcome::NotCleared(report) => {
             say(&text(report));

@@ -105,15 +105,19 @@ pub async fn clear_unfinished(terraform: &Terraform) -> Result<(), ClearError> {
         Err(TerraformError::NotApplied { .. }) => Ok(InState::default()),
         Err(error) => Err(ClearError::from(error)),
     };
+    let close_position = || {
+        Position::Closed
+            .write(terraform.directory())
+            .map_err(NatError::from)
+    };
     if !held().await?.is_empty() {
         let off = [(VARIABLE, "false")];
         let plan = terraform.plan_only(&off, &RESOURCES).await?;
         judge_closing(&plan.changes)?;
+        close_position()?;
         terraform.apply(&plan).await?;
     }
-    Position::Closed
-        .write(terraform.directory())
-        .map_err(NatError::from)?;
+    close_position()?;
     let left = held().await?;
     let parts = [left.gateway, left.address, left.route, left.schedule];
     match parts.into_iter().flatten().next() {

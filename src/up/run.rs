@@ -11,6 +11,7 @@ use super::browser::is_ci;
 use super::decide::{self, Course, Refusal, Seen, Way, also_replace, course, summary};
 use crate::cloud::Cloud;
 use crate::error_chain::chain;
+use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::nat::agreed::Agreed;
 use crate::nat::close::{self, UNTIL, VARIABLE};
@@ -51,7 +52,12 @@ pub enum Outcome {
     /// Applied without a window; whether the API is ready.
     Applied(Proof),
     /// Applied with a window.
-    Windowed(Box<open::Report>),
+    Windowed {
+        /// What opening, applying and closing came to.
+        report: Box<open::Report>,
+        /// The private hosts that the window was closed under.
+        waiting: Vec<Waiting>,
+    },
     /// What the last window had left could not be cleared.
     NotCleared(Box<report::Report>),
 }
@@ -239,13 +245,36 @@ impl Run<'_> {
                     close: self.options.close.clone(),
                 };
                 let opened = open::open(self.terraform, &options, self.progress, self.interrupt);
-                Ok(Outcome::Windowed(Box::new(opened.await?)))
+                let report = opened.await?;
+                self.windowed(report).await
             }
             Course::Within => {
                 let report = self.within(&plan, until, standing.as_ref()).await?;
-                Ok(Outcome::Windowed(Box::new(report)))
+                self.windowed(report).await
             }
         }
+    }
+
+    /// A window that was closed in order proves nothing of hosts that needed longer than it stood.
+    async fn windowed(&self, report: open::Report) -> Result<Outcome, UpError> {
+        let is_done = report.status() == Exit::Done as u8;
+        let waiting = match is_done {
+            true => {
+                let (deployment, in_state) = applied(self.terraform).await?;
+                let cloud = Cloud::new(&deployment.region).await;
+                let standing = Standing {
+                    deployment,
+                    cloud,
+                    in_state,
+                };
+                self.waiting(&standing).await?
+            }
+            false => Vec::new(),
+        };
+        Ok(Outcome::Windowed {
+            report: Box::new(report),
+            waiting,
+        })
     }
 
     /// Plans, with the backend made anew as well where the database is; the plan, and what it was told to replace.

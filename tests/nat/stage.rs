@@ -16,7 +16,14 @@ set -u
 stage=${0%/bin/terraform}
 printf '%s\n' "$*" >>"$stage/calls"
 case $1 in
+  init)
+    mkdir -p .terraform
+    ;;
   output)
+    if [[ ! -s $stage/deployment.json ]]; then
+      echo 'Error: Output "deployment" not found' >&2
+      exit 1
+    fi
     cat "$stage/deployment.json"
     ;;
   state)
@@ -65,6 +72,7 @@ case $1 in
     for plan; do :; done
     to=closed
     [[ $(<"$plan") != open ]] || to=open
+    [[ $(<"$plan") != plain || $(<"$stage/terraform/nat.auto.tfvars.json") != *true* ]] || to=open
     cp "$stage/$to/"* "$stage"
     ;;
   *) exit 9 ;;
