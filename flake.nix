@@ -8,7 +8,7 @@
     let
       inherit (nixpkgs) lib;
 
-      # The two architectures EC2 sells. The operator's CLI wraps Linux namespaces, so it has no macOS build.
+      # The two architectures EC2 sells. On a Mac the operator's CLI is built with cargo, without the rehearsal.
       systems = [
         "x86_64-linux"
         "aarch64-linux"

@@ -1,7 +1,9 @@
 # One program of the Cargo package: `program` is the executable, `feature` the Cargo feature it needs.
 {
   lib,
+  installShellFiles,
   rustPlatform,
+  stdenv,
   feature,
   program,
 }:
@@ -35,6 +37,19 @@ rustPlatform.buildRustPackage {
     "--bin"
     program
   ];
+
+  # The operator's program writes its own completions and manual pages, where the machine that builds can run it.
+  nativeBuildInputs = lib.optional (feature == "operator") installShellFiles;
+  postInstall =
+    lib.optionalString (feature == "operator" && stdenv.buildPlatform.canExecute stdenv.hostPlatform)
+      ''
+        installShellCompletion --cmd drawbridge \
+          --bash <($out/bin/drawbridge completions bash) \
+          --fish <($out/bin/drawbridge completions fish) \
+          --zsh <($out/bin/drawbridge completions zsh)
+        $out/bin/drawbridge man --output man1
+        installManPage man1/*.1
+      '';
 
   # The tests start Postgres, sshd and network namespaces of their own: `scripts/test` runs them, the build sandbox cannot.
   doCheck = false;

@@ -51,7 +51,7 @@ pub fn is_region(text: &str) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
     /// The request did not succeed.
-    #[error("cannot {what} in {region}: {trouble}")]
+    #[error("cannot {what} in {region}: {trouble}{}", trouble.remedy())]
     Request {
         /// What was asked.
         what: &'static str,

@@ -102,7 +102,7 @@ impl fmt::Display for Flow {
 #[derive(Debug, thiserror::Error)]
 pub enum FlowsError {
     /// The file cannot be read.
-    #[error("cannot read the flow table {}", path.display())]
+    #[error("cannot read the flow table {} (`git checkout -- terraform/flows.json` brings it back)", path.display())]
     Unreadable {
         /// Where it was looked for.
         path: PathBuf,

@@ -32,6 +32,21 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// What to try next, in brackets, where its own words do not say it.
+    #[must_use]
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotAllowed { .. } => {
+                " (terraform/deployer-policy.json names what is needed, publisher-policy.json for images)"
+            }
+            Self::Other { .. } => " (run this again; `aws sts get-caller-identity` shows who asks)",
+            Self::NoCredentials
+            | Self::ExpiredCredentials
+            | Self::RejectedCredentials
+            | Self::NoAnswer { .. } => "",
+        }
+    }
+
     /// Whether it is about who asks and how, and not about what was asked: nothing else would be answered either.
     #[must_use]
     pub fn is_about_access(&self) -> bool {

@@ -307,7 +307,12 @@ impl OpenArgs {
         }
         // Before the window costs anything: a report that cannot be written would be found out at the very end.
         let file = self.report.as_ref().map(|path| {
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))
+            File::create(path).with_context(|| {
+                format!(
+                    "cannot write {} (name another file with --report)",
+                    path.display()
+                )
+            })
         });
         let file = file.transpose()?;
         let terraform = self.deployment.terraform(progress, interrupt)?;

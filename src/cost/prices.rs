@@ -15,7 +15,9 @@ const JSON: &str = include_str!("prices.json");
 #[derive(Debug, thiserror::Error)]
 pub enum PriceError {
     /// Somebody has changed the table and not run its tests.
-    #[error("the price table {FILE} is not readable")]
+    #[error(
+        "the price table {FILE} is not readable: take it from the repository again and build this program anew"
+    )]
     Table(#[source] serde_json::Error),
     /// Never guessed from another region.
     #[error("no prices are known for region {region}, only for {}: add it to {FILE}, with its sources", known.join(", "))]

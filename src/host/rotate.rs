@@ -74,7 +74,7 @@ impl std::fmt::Display for Rotated {
 pub enum RotateError {
     #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("the instance's metadata cannot be read; nothing was changed")]
+    #[error("the instance's metadata cannot be read; nothing was changed: run this again")]
     Metadata(#[from] MetadataError),
     /// The bastion has nothing to do with the database.
     #[error("a {0} knows no database password; run this on the database host and on the backend")]
@@ -85,7 +85,9 @@ pub enum RotateError {
     )]
     NoWindow(#[source] GaveUp),
     /// The bootstrap has not sealed anything yet.
-    #[error("this backend has no sealed password yet; its bootstrap must be complete first")]
+    #[error(
+        "this backend has no sealed password yet; its bootstrap must be complete first (`drawbridge nat status` shows how far it is)"
+    )]
     NotBootstrapped,
     /// The roles are not as the bootstrap leaves them.
     #[error(

@@ -37,7 +37,9 @@ pub enum BuildError {
         role: Role,
     },
     /// nix has said why.
-    #[error("`nix build {what}` ended with {how}: its own words are above; nothing was published")]
+    #[error(
+        "`nix build {what}` ended with {how}: its own words are above; nothing was published: mend that and run this again"
+    )]
     Failed {
         /// What was to be built.
         what: String,

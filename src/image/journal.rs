@@ -40,7 +40,7 @@ pub enum JournalError {
         problem: String,
     },
     /// The disk is full, the folder is not ours…
-    #[error("cannot {doing} {}", file.display())]
+    #[error("cannot {doing} {} (see whose the folder is and that the disk is not full, and run this again)", file.display())]
     File {
         /// What was tried.
         doing: &'static str,

@@ -29,7 +29,7 @@ pub enum VariablesError {
         problem: String,
     },
     /// It is left as it is.
-    #[error("cannot read {}: {problem}", file.display())]
+    #[error("cannot read {}: {problem} (see whose it is with `ls -l`, and run this again)", file.display())]
     Read {
         /// The file.
         file: PathBuf,
@@ -37,7 +37,7 @@ pub enum VariablesError {
         problem: io::Error,
     },
     /// The file is as it was.
-    #[error("cannot write {}: {problem}", file.display())]
+    #[error("cannot write {}: {problem} (see whose the folder is and that the disk is not full, and run this again)", file.display())]
     Write {
         /// The file.
         file: PathBuf,

@@ -12,7 +12,7 @@ pub enum NatError {
     #[error(transparent)]
     Terraform(TerraformError),
     /// AWS, or the place where the state is kept (a bucket, say), does not let terraform in.
-    #[error("terraform is not let in: {trouble}")]
+    #[error("terraform is not let in: {trouble}{}", trouble.remedy())]
     StateAccess {
         /// What stood in the way.
         trouble: Trouble,
@@ -27,7 +27,7 @@ pub enum NatError {
     #[error(transparent)]
     Position(#[from] PositionError),
     /// Ctrl-C or SIGTERM before anything was decided.
-    #[error("interrupted; nothing was changed")]
+    #[error("interrupted; nothing was changed: run this again")]
     Interrupted,
     /// Terraform may have stopped half-way.
     #[error(

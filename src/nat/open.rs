@@ -188,7 +188,7 @@ pub fn find_command(words: &[String]) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "there is no command `{program}`; the window was not opened"
+            "there is no command `{program}`; the window was not opened: name one that `command -v` finds"
         ))
     }
 }

@@ -51,7 +51,7 @@ pub enum PositionError {
         problem: String,
     },
     /// Nothing was changed.
-    #[error("cannot read {}", file.display())]
+    #[error("cannot read {} (see whose it is with `ls -l`, and run this again)", file.display())]
     Read {
         /// The file.
         file: PathBuf,
@@ -60,7 +60,7 @@ pub enum PositionError {
         source: std::io::Error,
     },
     /// The file is as it was.
-    #[error("cannot write {}", file.display())]
+    #[error("cannot write {} (see whose the folder is and that the disk is not full, and run this again)", file.display())]
     Write {
         /// The file.
         file: PathBuf,

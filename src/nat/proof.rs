@@ -164,7 +164,9 @@ pub enum ProbeError {
     #[error(transparent)]
     Ssh(#[from] SshError),
     /// The probe itself did not work.
-    #[error("the probe on {host} ended with {status}: {said}")]
+    #[error(
+        "the probe on {host} ended with {status}: {said} (`drawbridge nat close --prove` tries again)"
+    )]
     Probe {
         /// The host.
         host: Role,

@@ -33,7 +33,7 @@ const SOCKET_FOLDER_LIMIT: usize = 103 - "/.s.PGSQL.65535".len();
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// A file or folder cannot be made.
-    #[error("cannot {doing} {}", path.display())]
+    #[error("cannot {doing} {} (see whose it is and that the disk is not full, or name another folder)", path.display())]
     File {
         /// Such as `create the folder`.
         doing: &'static str,
@@ -44,7 +44,7 @@ pub enum ClusterError {
         source: io::Error,
     },
     /// One of Postgres' programs cannot be run.
-    #[error("cannot run {program}")]
+    #[error("cannot run {program} (install PostgreSQL's server programs anew)")]
     Run {
         /// Its name.
         program: &'static str,
@@ -53,7 +53,9 @@ pub enum ClusterError {
         source: io::Error,
     },
     /// One of Postgres' programs failed.
-    #[error("{program} failed ({status}): {said}")]
+    #[error(
+        "{program} failed ({status}): {said} (mend that, or remove the data folder to begin anew)"
+    )]
     Failed {
         /// Its name.
         program: &'static str,
@@ -63,7 +65,7 @@ pub enum ClusterError {
         said: String,
     },
     /// It runs and does not answer.
-    #[error("PostgreSQL is not ready after {limit:?}; the last it said: {said}", limit = START_LIMIT)]
+    #[error("PostgreSQL is not ready after {limit:?}; the last it said: {said} (run this again, or remove the data folder to begin anew)", limit = START_LIMIT)]
     NotReady {
         /// The end of its log.
         said: String,

@@ -22,7 +22,7 @@ pub enum TerraformError {
         looked: String,
     },
     /// Nothing was run.
-    #[error("cannot start {}", binary.display())]
+    #[error("cannot start {} (is it a terraform for this machine? `terraform version` tells)", binary.display())]
     Start {
         /// The executable.
         binary: PathBuf,
@@ -31,10 +31,14 @@ pub enum TerraformError {
         source: std::io::Error,
     },
     /// Nothing was run.
-    #[error("cannot prepare a temporary folder for terraform")]
+    #[error(
+        "cannot prepare a temporary folder for terraform (see that TMPDIR, or /tmp, can be written and is not full)"
+    )]
     Scratch(#[source] std::io::Error),
     /// Terraform ended with an error of its own.
-    #[error("`terraform {command}` failed: {message}")]
+    #[error(
+        "`terraform {command}` failed: {message} (mend that and run this again; it goes on from what stands)"
+    )]
     Failed {
         /// The subcommand, e.g. `apply`.
         command: String,
@@ -42,7 +46,7 @@ pub enum TerraformError {
         message: String,
     },
     /// Terraform was asked to stop and ended; for `apply` the state says how far it came.
-    #[error("`terraform {command}` took longer than {} s and was stopped; the last line seen: {last}", limit.as_secs())]
+    #[error("`terraform {command}` took longer than {} s and was stopped; the last line seen: {last} (run this again; it goes on from what stands)", limit.as_secs())]
     TookTooLong {
         /// The subcommand.
         command: String,
@@ -52,7 +56,9 @@ pub enum TerraformError {
         last: String,
     },
     /// Ctrl-C or SIGTERM, passed on; for `apply` the state says how far it came.
-    #[error("interrupted while `terraform {command}` ran")]
+    #[error(
+        "interrupted while `terraform {command}` ran; run this again, it goes on from what stands"
+    )]
     Interrupted {
         /// The subcommand.
         command: String,
@@ -86,7 +92,9 @@ pub enum TerraformError {
         directory: PathBuf,
     },
     /// The plan's own description is not what this program understands.
-    #[error("`terraform show -json` describes the plan in another shape: {0}")]
+    #[error(
+        "`terraform show -json` describes the plan in another shape (use Terraform 1.11 or a later 1.x): {0}"
+    )]
     BadPlan(#[source] serde_json::Error),
     /// The state has no deployment, or one without the output.
     #[error("terraform's state in {} has no output `deployment`: run `terraform -chdir={} init` and `terraform -chdir={} apply` first{}", directory.display(), directory.display(), directory.display(), backup(directory))]

@@ -21,7 +21,9 @@ pub enum StateError {
     )]
     Version(u64),
     /// A resource lacks something.
-    #[error("{address}: {field} is not {expected}")]
+    #[error(
+        "{address}: {field} is not {expected} (`terraform state show '{address}'` shows it; apply the terraform/ folder that belongs to this version)"
+    )]
     Field {
         /// Terraform address of the resource.
         address: String,
@@ -31,7 +33,7 @@ pub enum StateError {
         expected: &'static str,
     },
     /// The state lacks a resource that the topology cannot do without.
-    #[error("the state holds no {0}; has `terraform apply` finished?")]
+    #[error("the state holds no {0}; has `terraform apply` finished? `drawbridge up` finishes it")]
     Missing(&'static str),
 }
 
