@@ -368,7 +368,7 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "aws_lb_listener.https: ssl_policy is not a security policy that the rehearsal knows"
+            "aws_lb_listener.https: ssl_policy is not a security policy that the rehearsal knows (`terraform state show 'aws_lb_listener.https'` shows it)"
         );
     }
 }

@@ -21,9 +21,7 @@ pub enum StateError {
     )]
     Version(u64),
     /// A resource lacks something.
-    #[error(
-        "{address}: {field} is not {expected} (`terraform state show '{address}'` shows it; apply the terraform/ folder that belongs to this version)"
-    )]
+    #[error("{address}: {field} is not {expected} (`terraform state show '{address}'` shows it)")]
     Field {
         /// Terraform address of the resource.
         address: String,
@@ -361,7 +359,7 @@ mod tests {
         let error = edge.address("cidr_block").unwrap_err().to_string();
         assert_eq!(
             error,
-            r#"aws_subnet.main["edge"]: cidr_block is not an IPv4 address"#
+            r#"aws_subnet.main["edge"]: cidr_block is not an IPv4 address (`terraform state show 'aws_subnet.main["edge"]'` shows it)"#
         );
     }
 
