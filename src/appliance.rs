@@ -1,5 +1,5 @@
-//! What the hosts and the operator's machine agree on: roles, user data, parameter names, bootstrap reports, logins,
-//! paths.
+//! What the hosts and the operator's machine agree on: roles, user data, parameter names, bootstrap reports, logins, what
+//! a host says of itself, paths.
 //!
 //! Terraform writes the user data and the empty parameters, `drawbridge-host bootstrap` reads the one and fills the
 //! other, `drawbridge` on the operator's machine reads what was filled in. All three meet here and nowhere else.
@@ -15,6 +15,7 @@ pub mod path;
 pub mod report;
 mod secret;
 pub mod ssh_key;
+pub mod status;
 pub mod user_data;
 
 pub use login::{Login, LoginRole, NotALogin};

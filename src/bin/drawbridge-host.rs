@@ -41,6 +41,11 @@ enum Command {
     RotatePassword(RotateArgs),
     /// Show how far the bootstrap of this instance is
     Report(ReportArgs),
+    /// Print what this host says of itself as one JSON document: disks, memory, load, failed units, API, database
+    ///
+    /// `drawbridge status` asks for it through ssh. What the caller may not read is {"unknown": "why"} in its place; as
+    /// root everything can be read. Sizes are in bytes, times are RFC 3339.
+    Status,
     /// Try a TCP connection; status 0 if it reaches the target, 3 if it comes to nothing, 4 if the name is unknown
     Egress(EgressArgs),
 }
@@ -83,6 +88,7 @@ fn main() -> ExitCode {
         Command::Report(args) => host::show(&Host::this(), &args)
             .map(|text| say(format_args!("{text}")))
             .map_err(anyhow::Error::from),
+        Command::Status => show_status(),
         Command::Egress(args) => {
             let reach = egress::try_to_reach(&args.target, Duration::from_secs(args.timeout));
             say(format_args!("{reach}"));
@@ -124,6 +130,12 @@ fn rotate(args: &RotateArgs) -> anyhow::Result<()> {
     let (host, service) = (Host::this(), MetadataService::here());
     let rotated = runtime()?.block_on(host::rotate(&host, &service, args))?;
     say(format_args!("{rotated}"));
+    Ok(())
+}
+
+fn show_status() -> anyhow::Result<()> {
+    let status = runtime()?.block_on(host::status(&Host::this()));
+    say(format_args!("{}", serde_json::to_string(&status)?));
     Ok(())
 }
 

@@ -16,6 +16,7 @@ pub mod metadata;
 pub mod parameters;
 pub mod report;
 mod rotate;
+mod status;
 mod steps;
 pub mod wait;
 
@@ -23,6 +24,7 @@ pub use crate::appliance::{Login, LoginRole, NotALogin, Secret};
 pub use bootstrap::{BootstrapArgs, BootstrapError, bootstrap, run};
 pub use report::{ReportArgs, ReportError, show};
 pub use rotate::{RotateArgs, RotateError, Rotated, rotate};
+pub use status::status;
 pub use steps::pg_hba;
 
 /// The machine the bootstrap works on.

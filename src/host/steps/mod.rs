@@ -16,7 +16,7 @@ mod admin_keys;
 pub(super) mod api;
 mod certificate;
 pub(super) mod database_role;
-mod postgresql;
+pub(super) mod postgresql;
 pub(super) mod publish;
 pub(super) mod ready;
 pub(super) mod seal;
