@@ -16,9 +16,9 @@ pub enum Exit {
     NotReady = 3,
     /// Something stands in the way, and the message names it; nothing was changed.
     Refused = 4,
-    /// The change was made, but not everything could be proven.
+    /// The change was made, but not everything could be proven; `status`, `doctor`: not everything is known.
     Unproven = 5,
-    /// `audit`: something is left over, or differs from what Terraform made.
+    /// `audit`: something is left over, or differs from what Terraform made; `status`, `doctor`: something is wrong.
     Found = 6,
     /// `exec`: no exit status of the remote command, as `ssh` does it.
     NoStatus = 255,
@@ -34,10 +34,10 @@ Exit status:
   2    wrong usage
   3    a private host is not complete yet; nothing was changed
   4    refused: the message names what stands in the way; nothing was changed
-  5    changed, but not everything could be proven
-  6    audit: found something
+  5    changed, but not everything could be proven; status, doctor: not everything is known
+  6    audit, doctor, status: found something
   130  interrupted; run it again and it goes on
-  255  exec: no exit status of the remote command";
+  255  exec, ssh: no exit status of the remote command";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

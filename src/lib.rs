@@ -37,6 +37,8 @@ pub mod cost;
 #[cfg(feature = "operator")]
 pub mod dev;
 #[cfg(feature = "operator")]
+pub mod doctor;
+#[cfg(feature = "operator")]
 pub mod exit;
 #[cfg(feature = "operator")]
 pub mod image;
@@ -50,6 +52,8 @@ pub mod postgres;
 pub mod progress;
 #[cfg(all(feature = "operator", target_os = "linux"))]
 pub mod rehearsal;
+#[cfg(feature = "operator")]
+pub mod status;
 #[cfg(feature = "operator")]
 pub mod terraform;
 #[cfg(feature = "operator")]

@@ -284,6 +284,14 @@ impl Terraform {
         self.directory.join(named)
     }
 
+    /// What `terraform version -json` prints: `terraform_version` among others.
+    ///
+    /// # Errors
+    /// Any [`TerraformError`] of a run.
+    pub async fn version_json(&self) -> Result<String, TerraformError> {
+        self.read(&["version", "-json"]).await
+    }
+
     /// The state as terraform keeps it: JSON, format version 4.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod image;
 mod nat;
 mod rehearsal;
 mod runner;
+mod status;
 mod support;
 mod terraform;
 mod workflows;

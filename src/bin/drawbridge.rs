@@ -44,6 +44,8 @@ async fn run(command: Command) -> u8 {
     let ended = match command {
         Command::Up(args) => args.run(&progress, &interrupt).await,
         Command::Open(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
+        Command::Doctor(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
+        Command::Status(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::Nat(command) => command.run(&progress, &interrupt).await,
         Command::Image(command) => command.run(&progress, &interrupt).await,
         Command::Audit(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),

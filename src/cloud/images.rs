@@ -28,6 +28,17 @@ pub struct Image {
     pub tags: BTreeMap<String, String>,
 }
 
+/// An instance as EC2 lists it, for an hour after its end too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// `i-…`
+    pub id: String,
+    /// `pending`, `running`, `stopping`, `stopped`, `shutting-down` or `terminated`.
+    pub state: String,
+    /// When it was started last.
+    pub launched_at: OffsetDateTime,
+}
+
 /// A snapshot of this account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -106,14 +117,36 @@ impl Cloud {
     /// # Errors
     /// When EC2 cannot be asked or answers in another shape.
     pub async fn images(&self, tags: &[(&str, &str)]) -> Result<Vec<Image>, CloudError> {
-        let what = "list the images";
         let filters = filters(tags);
         let mut ask = vec!["describe-images", "--owners", "self"];
         if !filters.is_empty() {
             ask.push("--filters");
         }
         ask.extend(filters.iter().map(String::as_str));
-        let found: Vec<RawImage> = self.rows(what, &ask, "Images").await?;
+        self.list_images("list the images", &ask).await
+    }
+
+    /// Those of these AMIs that exist, whoever's they are.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked or answers in another shape.
+    pub async fn images_of_ids(&self, ids: &[&str]) -> Result<Vec<Image>, CloudError> {
+        let filter = format!("Name=image-id,Values={}", ids.join(","));
+        let ask = [
+            "describe-images",
+            "--include-deprecated",
+            "--filters",
+            &filter,
+        ];
+        self.list_images("look for the hosts' images", &ask).await
+    }
+
+    async fn list_images(
+        &self,
+        what: &'static str,
+        ask: &[&str],
+    ) -> Result<Vec<Image>, CloudError> {
+        let found: Vec<RawImage> = self.rows(what, ask, "Images").await?;
         let read = |raw: RawImage| {
             Ok(Image {
                 created_at: self.time(what, &raw.creation_date)?,
@@ -141,6 +174,28 @@ impl Cloud {
         let ask = ["describe-images", "--filters", &filter];
         let found: Vec<RawImage> = self.rows("look for the images", &ask, "Images").await?;
         Ok(found.into_iter().map(|image| image.image_id).collect())
+    }
+
+    /// Those of these instances that EC2 still lists.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked or answers in another shape.
+    pub async fn instances_of_ids(&self, ids: &[&str]) -> Result<Vec<Running>, CloudError> {
+        let what = "look for the hosts' instances";
+        let filter = format!("Name=instance-id,Values={}", ids.join(","));
+        let query = "Reservations[].Instances[].[InstanceId, State.Name, LaunchTime]";
+        let ask = ["describe-instances", "--filters", &filter, "--query", query];
+        let found = self.value(what, &ask).await?;
+        let read: Vec<(String, String, String)> =
+            serde_json::from_value(found).map_err(|error| self.misread(what, error.to_string()))?;
+        let read = read.into_iter().map(|(id, state, launched)| {
+            Ok(Running {
+                launched_at: self.time(what, &launched)?,
+                id,
+                state,
+            })
+        });
+        read.collect()
     }
 
     /// The snapshots of this account with all of `tags`.

@@ -13,6 +13,7 @@ use crate::cloud::Cloud;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::status::look::Way;
 
 /// Environment variable for `--bastion`.
 pub const BASTION_VARIABLE: &str = "DRAWBRIDGE_BASTION";
@@ -65,6 +66,17 @@ pub struct SshConfigArgs {
 }
 
 impl AccessArgs {
+    /// The same for a look at everything; `url` is where the API answers instead of the load balancer. Nobody is asked for
+    /// a passphrase: a look has little time, and is taken again and again.
+    pub(super) fn way(&self, url: Option<String>) -> Way {
+        Way {
+            bastion: self.bastion.clone(),
+            identity: self.identity.clone(),
+            login: self.login.clone().unwrap_or_default(),
+            url,
+        }
+    }
+
     /// The keys; an encrypted one is asked for on the terminal, once.
     #[must_use]
     pub fn keyring(&self, progress: &Progress, interrupt: &Interrupt) -> Keyring {
@@ -87,7 +99,7 @@ pub(super) async fn access(
 }
 
 /// Where OpenSSH's files are unless told otherwise.
-fn beside(directory: &Path) -> PathBuf {
+pub(crate) fn beside(directory: &Path) -> PathBuf {
     directory.parent().unwrap_or(directory).join(".drawbridge")
 }
 

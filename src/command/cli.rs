@@ -6,6 +6,7 @@ use super::access::SshConfigArgs;
 use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
 use super::cost::CostArgs;
+use super::doctor::DoctorArgs;
 #[cfg(not(target_os = "linux"))]
 use super::elsewhere::RehearseElsewhere;
 use super::exec::ExecArgs;
@@ -16,6 +17,7 @@ use super::nat::NatCommand;
 use super::psql::PsqlArgs;
 use super::rotate::RotateArgs;
 use super::ssh::SshArgs;
+use super::status::StatusArgs;
 use super::tunnel::TunnelArgs;
 use super::up::{OpenArgs, UpArgs};
 use crate::dev::DevArgs;
@@ -49,6 +51,8 @@ pub struct Cli {
 pub enum Command {
     Up(UpArgs),
     Open(OpenArgs),
+    Status(StatusArgs),
+    Doctor(DoctorArgs),
     #[command(subcommand)]
     Nat(NatCommand),
     #[command(subcommand)]

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod cli;
 pub mod completions;
 pub mod cost;
+pub mod doctor;
 pub mod elsewhere;
 pub mod exec;
 pub mod image;
@@ -14,6 +15,7 @@ pub mod nat;
 pub mod psql;
 pub mod rotate;
 pub mod ssh;
+pub mod status;
 pub mod tunnel;
 pub mod up;
 

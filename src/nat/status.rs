@@ -11,10 +11,10 @@ use super::gate::{self, HOSTS, Waiting};
 use super::look::{applied, look};
 use super::position::{Position, instant_text};
 use super::report::Stood;
-use super::window::{InState, Window};
+use super::window::{InState, Seen, Window};
 use crate::cloud::{Address, Cloud, Gateway, Route, Schedule};
 use crate::error_chain::chain;
-use crate::terraform::Terraform;
+use crate::terraform::{Deployment, Terraform};
 
 /// What the four places say. `--json` prints this. A field `…_unknown` is there, with the reason, exactly when its
 /// neighbour could not be learnt; null there means "none".
@@ -76,53 +76,13 @@ pub async fn status(terraform: &Terraform) -> Result<Status, NatError> {
         look(terraform, &cloud, &deployment, in_state),
         gate::look(&cloud, &deployment)
     );
-    let seen = seen?;
-    let now = OffsetDateTime::now_utc();
-    let window = seen.window();
-    let (waiting, reports_unknown) = match hosts {
-        Ok(hosts) => (Some(gate::judge(&hosts)), None),
-        Err(error) => (None, Some(chain(&error))),
-    };
-    let findings = findings(&seen, now);
-    let is_ready = waiting.as_ref().is_some_and(Vec::is_empty);
-    let next = match (findings.first(), &window) {
-        (Some(finding), _) => Some(finding.command.clone()),
-        (None, Window::Open { .. }) if is_ready => Some("drawbridge nat close".to_owned()),
-        (None, Window::Open { .. }) => Some("drawbridge nat close --wait".to_owned()),
-        (None, _) => None,
-    };
-    let stood = seen
-        .latest()
-        .filter(|_| window != Window::Closed)
-        .map(|gateway| Stood::new(gateway, &deployment.region, now));
-    let (route, route_unknown) = known(seen.route);
-    let (deadline, deadline_unknown) = known(seen.schedule);
-    Ok(Status {
-        seconds_to_deadline: deadline
-            .as_ref()
-            .map(|deadline| (deadline.at - now).whole_seconds()),
-        deployment: deployment.name,
-        account: deployment.account_id,
-        region: deployment.region,
-        window,
-        position: seen.position,
-        state: seen.in_state,
-        gateways: seen
-            .gateways
-            .into_iter()
-            .filter(Gateway::is_standing)
-            .collect(),
-        addresses: seen.addresses,
-        route,
-        route_unknown,
-        deadline,
-        deadline_unknown,
-        stood,
-        waiting,
-        reports_unknown,
-        findings,
-        next,
-    })
+    let waiting = hosts.map(|hosts| gate::judge(&hosts));
+    Ok(Status::new(
+        &deployment,
+        seen?,
+        waiting.map_err(|error| chain(&error)),
+        OffsetDateTime::now_utc(),
+    ))
 }
 
 fn known<T>(learnt: Result<Option<T>, String>) -> (Option<T>, Option<String>) {
@@ -133,13 +93,76 @@ fn known<T>(learnt: Result<Option<T>, String>) -> (Option<T>, Option<String>) {
 }
 
 impl Status {
+    /// What was seen adds up to, at `now`. `waiting` are the private hosts that are not complete, or why that is not known.
+    #[must_use]
+    pub fn new(
+        deployment: &Deployment,
+        seen: Seen,
+        waiting: Result<Vec<Waiting>, String>,
+        now: OffsetDateTime,
+    ) -> Self {
+        let window = seen.window();
+        let (waiting, reports_unknown) = match waiting {
+            Ok(waiting) => (Some(waiting), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let findings = findings(&seen, now);
+        let is_ready = waiting.as_ref().is_some_and(Vec::is_empty);
+        let next = match (findings.first(), &window) {
+            (Some(finding), _) => Some(finding.command.clone()),
+            (None, Window::Open { .. }) if is_ready => Some("drawbridge nat close".to_owned()),
+            (None, Window::Open { .. }) => Some("drawbridge nat close --wait".to_owned()),
+            (None, _) => None,
+        };
+        let stood = seen
+            .latest()
+            .filter(|_| window != Window::Closed)
+            .map(|gateway| Stood::new(gateway, &deployment.region, now));
+        let (route, route_unknown) = known(seen.route);
+        let (deadline, deadline_unknown) = known(seen.schedule);
+        Self {
+            seconds_to_deadline: deadline
+                .as_ref()
+                .map(|deadline| (deadline.at - now).whole_seconds()),
+            deployment: deployment.name.clone(),
+            account: deployment.account_id.clone(),
+            region: deployment.region.clone(),
+            window,
+            position: seen.position,
+            state: seen.in_state,
+            gateways: seen
+                .gateways
+                .into_iter()
+                .filter(Gateway::is_standing)
+                .collect(),
+            addresses: seen.addresses,
+            route,
+            route_unknown,
+            deadline,
+            deadline_unknown,
+            stood,
+            waiting,
+            reports_unknown,
+            findings,
+            next,
+        }
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let mut row = |name: &str, value: &str| {
+        for (name, value) in self.rows() {
             let _ = writeln!(text, "{name:<9} {value}");
-        };
+        }
+        text
+    }
+
+    /// The same, name by value.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = Vec::new();
+        let mut row = |name: &'static str, value: &str| rows.push((name, value.to_owned()));
         row("window", &self.window.to_string());
         row("file", &self.position.to_string());
         row("state", &listed(self.state_parts()));
@@ -181,7 +204,7 @@ impl Status {
         if let (Some(next), []) = (&self.next, self.findings.as_slice()) {
             row("next", &format!("`{next}`"));
         }
-        text
+        rows
     }
 
     fn state_parts(&self) -> Vec<String> {

@@ -451,28 +451,11 @@ fn serve(answers: Arc<Mutex<Answers>>) -> String {
         } else if request.starts_with("get") {
             (answers.ready, String::new())
         } else if body.starts_with(b"Action=GetCallerIdentity") {
-            identity(&answers.identity)
+            stub::identity(&answers.identity)
         } else {
             (200, stub::parameters(&answers.parameters, body)?)
         })
     })
-}
-
-/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
-fn identity(identity: &str) -> (u16, String) {
-    if identity.starts_with(|first: char| first.is_ascii_digit()) {
-        let arn = format!("arn:aws:iam::{identity}:user/alice");
-        let result = format!("<Arn>{arn}</Arn><UserId>A</UserId><Account>{identity}</Account>");
-        let namespace = r#"xmlns="https://sts.amazonaws.com/doc/2011-06-15/""#;
-        let result = format!("<GetCallerIdentityResult>{result}</GetCallerIdentityResult>");
-        let name = "GetCallerIdentityResponse";
-        (200, format!("<{name} {namespace}>{result}</{name}>"))
-    } else {
-        let error = format!(
-            "<Error><Type>Sender</Type><Code>{identity}</Code><Message>no</Message></Error>"
-        );
-        (403, format!("<ErrorResponse>{error}</ErrorResponse>"))
-    }
 }
 
 /// <https://docs.aws.amazon.com/scheduler/latest/APIReference/API_GetSchedule.html>

@@ -146,6 +146,12 @@ impl TestPostgres {
         client
     }
 
+    /// Its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        let name = format!(".s.PGSQL.{}", self.port);
+        self.cluster.sockets().join(name)
+    }
+
     async fn run(&self, database: &str, statement: &str) {
         self.session(database)
             .await

@@ -44,9 +44,14 @@ fn serve_one(
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     let (status, body) = answer(head.first()?, &body)?;
+    let now = time::OffsetDateTime::now_utc();
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let date = now.format(format).ok()?;
     write!(
         stream,
-        "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} X\r\ndate: {date}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     )
     .ok()
@@ -63,4 +68,22 @@ pub fn parameters(known: &Value, asked: &[u8]) -> Option<String> {
     let parameter = |name: &&Value| json!({"Name": name, "Value": known[name.as_str().unwrap()], "Type": "String"});
     let found: Vec<_> = found.iter().map(parameter).collect();
     Some(json!({"Parameters": found, "InvalidParameters": missing}).to_string())
+}
+
+/// What STS answers who asks for the account of the credentials: this one, or this error code.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
+pub fn identity(identity: &str) -> (u16, String) {
+    if identity.starts_with(|first: char| first.is_ascii_digit()) {
+        let arn = format!("arn:aws:iam::{identity}:user/alice");
+        let result = format!("<Arn>{arn}</Arn><UserId>A</UserId><Account>{identity}</Account>");
+        let namespace = r#"xmlns="https://sts.amazonaws.com/doc/2011-06-15/""#;
+        let result = format!("<GetCallerIdentityResult>{result}</GetCallerIdentityResult>");
+        let name = "GetCallerIdentityResponse";
+        (200, format!("<{name} {namespace}>{result}</{name}>"))
+    } else {
+        let error = format!(
+            "<Error><Type>Sender</Type><Code>{identity}</Code><Message>no</Message></Error>"
+        );
+        (403, format!("<ErrorResponse>{error}</ErrorResponse>"))
+    }
 }
