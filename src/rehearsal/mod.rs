@@ -52,6 +52,7 @@ mod site;
 mod ssh;
 mod sshd;
 mod stand_ins;
+mod status;
 mod systemd;
 mod tools;
 mod topology;

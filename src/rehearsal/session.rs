@@ -23,7 +23,7 @@ use super::topology::Topology;
 use super::world::World;
 use super::{
     RehearseArgs, closing, deploy, flow_matrix, invariants, keep_logs, proofs, reopening, sandbox,
-    ssh, systemd, tunnel,
+    ssh, status, systemd, tunnel,
 };
 use crate::appliance::Role;
 use crate::command::access::BASTION_VARIABLE;
@@ -172,11 +172,14 @@ impl Session {
             closing::close(step, &script, &mut emulator)
         })?;
         let closed = follower.topology()?;
+        let look = status::Look::start(&script, &world.inside)?;
         let audit = Audit::start(&script, &world.inside)?;
         reporter.step("Use it with the window closed", |step| {
             closing::nothing_left(step, &operator, gateway)?;
             proofs::no_egress(step)?;
-            proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)
+            proofs::everyday(step, &closed, &authority, &operator, &machine, &ssh_folder)?;
+            // Before a host is rebooted.
+            look.prove(step)
         })?;
         // Without a systemd the database's host has nothing of its own to come back by that the backend's has not.
         let rebooted = match fleet.images() {
