@@ -97,7 +97,6 @@ pub(super) fn line(words: &[String]) -> String {
 }
 
 async fn one(access: &Access, host: Role, line: &str, progress: &Progress) -> anyhow::Result<u32> {
-    progress.line(&format!("{host}: logging in"));
     let session = access.connect(host).await?;
     progress.clear();
     let (stdin, stdout, stderr) = (tokio::io::stdin(), tokio::io::stdout(), tokio::io::stderr());
@@ -181,7 +180,6 @@ async fn everywhere(
     line: &str,
     progress: &Progress,
 ) -> Result<[(Role, Result<u32, SshError>); 3], SshError> {
-    progress.line("logging in to all hosts");
     let outputs = Outputs {
         stdout: Sink::new(tokio::io::stdout(), std::io::stdout().is_terminal()),
         stderr: Sink::new(tokio::io::stderr(), std::io::stderr().is_terminal()),

@@ -54,7 +54,6 @@ impl SshArgs {
     pub async fn run(self, progress: &Progress, interrupt: &Interrupt) -> anyhow::Result<u8> {
         let work = async {
             let (access, _) = access(&self.deployment, &self.access, progress, interrupt).await?;
-            progress.line(&format!("{}: logging in", self.host));
             let session = access.connect(self.host).await?;
             progress.clear();
             let ended = self.attend(&session).await;
