@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::host_keys::Provenance;
-use super::record::PinChanged;
 use crate::appliance::Role;
 
 /// Why there is no session, or no longer.
@@ -30,11 +29,8 @@ pub enum SshError {
         /// Fingerprint of the key that was offered.
         offered: String,
         /// Whose key is pinned, and so what this means.
-        provenance: Provenance,
+        provenance: Box<Provenance>,
     },
-    /// Nothing was sent.
-    #[error(transparent)]
-    PinChanged(#[from] PinChanged),
     /// Nothing was sent.
     #[error("cannot connect to {host} at {address}: is your own address in `admin_cidrs`?")]
     Unreachable {

@@ -125,7 +125,7 @@ impl Keyring {
         for path in &self.0.named {
             let text = read(path)?;
             let key = match open(path, &text)? {
-                Opened::Plain(key) => file(path, key),
+                Opened::Plain(key) => file(path, *key),
                 opened => {
                     if agent.is_none() {
                         agent = Some(agent_keys().await);
@@ -148,7 +148,7 @@ impl Keyring {
                             }
                             None => self.unlock(path, text).await?,
                         },
-                        Opened::Plain(key) => file(path, key),
+                        Opened::Plain(key) => file(path, *key),
                     }
                 }
             };
@@ -187,7 +187,7 @@ fn usual(mut agent: Vec<Key>) -> Gathered {
             keys.any(|key| key.public().key_data() == public.key_data())
         };
         match open(&path, &text) {
-            Ok(Opened::Plain(key)) if !is_held(key.public_key()) => files.push(file(&path, key)),
+            Ok(Opened::Plain(key)) if !is_held(key.public_key()) => files.push(file(&path, *key)),
             Ok(Opened::Locked(public)) if !public.as_ref().is_some_and(is_held) => {
                 locked.push(path);
             }
@@ -220,7 +220,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, SshError> {
 }
 
 enum Opened {
-    Plain(PrivateKey),
+    Plain(Box<PrivateKey>),
     /// With its public half, where the format shows it.
     Locked(Option<PublicKey>),
     Public(PublicKey),
@@ -235,7 +235,7 @@ fn open(path: &Path, text: &str) -> Result<Opened, SshError> {
         Ok(key) if key.algorithm().is_rsa() => Err(SshError::IdentityRsa {
             path: path.to_owned(),
         }),
-        Ok(key) => Ok(Opened::Plain(key)),
+        Ok(key) => Ok(Opened::Plain(Box::new(key))),
         Err(russh::keys::Error::KeyIsEncrypted) => {
             let key = PrivateKey::from_openssh(text).ok();
             Ok(Opened::Locked(key.map(|key| key.public_key().clone())))

@@ -253,7 +253,7 @@ impl Access {
                 host,
                 pinned,
                 offered,
-                provenance: self.pins.provenance(host, &self.deployment),
+                provenance: Box::new(self.pins.provenance(host, &self.deployment)),
             },
             Stopped::Key(_) => SshError::HostKeyUnknown { host },
             Stopped::Ssh(source) => SshError::Failed { host, step, source },

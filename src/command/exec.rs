@@ -66,7 +66,7 @@ impl ExecArgs {
                 Some(host) => Ok(Ran::One(one(&access, host, &line, progress).await?)),
                 None => {
                     let ended = everywhere(&access, &line, progress).await;
-                    Ok(Ran::All(ended.map_err(anyhow::Error::from)?))
+                    Ok(Ran::All(Box::new(ended.map_err(anyhow::Error::from)?)))
                 }
             }
         };
@@ -76,16 +76,19 @@ impl ExecArgs {
         };
         progress.clear();
         Ok(match ended {
-            Ok(Ran::All(ended)) => worst(ended, progress),
+            Ok(Ran::All(ended)) => worst(*ended, progress),
             Ok(Ran::One(ended)) => status(Ok(ended), progress, interrupt),
             Err(error) => status(Err(error), progress, interrupt),
         })
     }
 }
 
+/// How it ended on each host.
+type Everywhere = [(Role, Result<u32, SshError>); 3];
+
 enum Ran {
     One(u32),
-    All([(Role, Result<u32, SshError>); 3]),
+    All(Box<Everywhere>),
 }
 
 /// The words of a command line as one line for the host's shell.
@@ -152,7 +155,7 @@ fn number(signal: &str) -> Option<u8> {
 }
 
 /// Says which hosts did not end with 0, and returns the highest status.
-fn worst(ended: [(Role, Result<u32, SshError>); 3], progress: &Progress) -> u8 {
+fn worst(ended: Everywhere, progress: &Progress) -> u8 {
     let mut worst = 0;
     for (role, ended) in ended {
         let status = match ended {
@@ -179,7 +182,7 @@ async fn everywhere(
     access: &Access,
     line: &str,
     progress: &Progress,
-) -> Result<[(Role, Result<u32, SshError>); 3], SshError> {
+) -> Result<Everywhere, SshError> {
     let outputs = Outputs {
         stdout: Sink::new(tokio::io::stdout(), std::io::stdout().is_terminal()),
         stderr: Sink::new(tokio::io::stderr(), std::io::stderr().is_terminal()),
