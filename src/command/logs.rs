@@ -144,7 +144,8 @@ impl LogsArgs {
                 is_following: self.follow,
                 is_whole: self.json,
             };
-            progress.line("logging in");
+            // A journal may have nothing to say for hours.
+            progress.clear();
             let mut output = tokio::io::BufWriter::new(tokio::io::stdout());
             let shown = Shown {
                 output: &mut output,
@@ -202,7 +203,6 @@ pub async fn show<W: AsyncWrite + Unpin>(
             results.push(Box::pin(async move {
                 let ended = reader.await;
                 if let Err(error) = &ended {
-                    progress.clear();
                     progress.say_always(&format!("{host}: {}", chain(error)));
                 }
                 ended.is_ok()
@@ -324,8 +324,6 @@ impl<W: AsyncWrite + Unpin> Shown<'_, W> {
     }
 
     fn heard(&self, host: Role, news: News) -> Option<Entry> {
-        // The spinner goes before the first line of either output.
-        self.progress.clear();
         match news {
             News::Entry(entry) => return Some(*entry),
             News::Lost => self

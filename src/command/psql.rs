@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::DeploymentArgs;
 use super::access::AccessArgs;
-use super::tunnel::{forwarding, said, target};
+use super::tunnel::{forwarding, target, teller};
 use crate::appliance::{DATABASE_NAME, Login, Role};
 use crate::bastion::forward::{self, Limits};
 use crate::cloud::{Cloud, PublishedError};
@@ -137,7 +137,7 @@ impl PsqlArgs {
         drop(login);
 
         let (over, stop) = oneshot::channel::<()>();
-        let tell = |event| progress.say_always(&said(host, &event));
+        let tell = teller(progress, host);
         let limits = Limits::default();
         let stop = async {
             let _ = stop.await;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -136,7 +137,7 @@ impl TunnelArgs {
             ));
             print(&format!("{url}\n"));
         }
-        let tell = |event| progress.say_always(&said(self.host, &event));
+        let tell = teller(progress, self.host);
         let stop = interrupt.requested();
         let limits = Limits::default();
         forward::serve(&access, session, listeners, &target, limits, &tell, stop)
@@ -284,8 +285,20 @@ fn percent(text: &str) -> String {
     encoded
 }
 
-/// An event for people.
-pub(super) fn said(host: Role, event: &Event) -> String {
+/// Tells people what happens to a tunnel; a program that tries again and again is refused once.
+pub(super) fn teller(progress: &Progress, host: Role) -> impl Fn(Event) + Sync {
+    let last = Mutex::new(String::new());
+    move |event| {
+        let text = said(host, &event);
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != text {
+            progress.say_always(&text);
+            *last = text;
+        }
+    }
+}
+
+fn said(host: Role, event: &Event) -> String {
     match event {
         Event::Lost => format!(
             "lost the session to {host}: connections under way were reset, new ones wait while it is made again"

@@ -239,10 +239,23 @@ fn rotation_in_its_world() {
         "the old password still works"
     );
 
-    // And back again, side by side as the operator does it.
+    // And back again, side by side as the operator does it. Somebody's session through a tunnel, which comes from this
+    // machine, is neither waited for nor ended.
+    let mut person = through_a_tunnel(&fresh);
     let halves = [Half::Database, Half::Backend].map(|half| site.rotate(half, 60));
     assert!(halves.into_iter().all(ended), "{}", site.said());
     assert!(!site.world.can_log_in(&fresh.0, &fresh.1));
+    assert_eq!(sql(FROM_HERE), "1");
+    person.kill().unwrap();
+    person.wait().unwrap();
+    // The server does not look for its client while it sleeps.
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_addr = '127.0.0.1'");
+    eventually(Duration::from_secs(60), "its end", || {
+        match sql(FROM_HERE).as_str() {
+            "0" => Ok(()),
+            some => Err(some.to_owned()),
+        }
+    });
     site.assert_settled();
     let tally = load.stop();
     assert_eq!(tally.failures, [""; 0], "{} answered", tally.answered);
@@ -286,6 +299,26 @@ fn rotation_in_its_world() {
     let may = "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolcanlogin AND rolname LIKE 'drawbridge%'";
     assert_eq!(sql(may), before.0.0);
     is_ready(site.api);
+}
+
+const FROM_HERE: &str = "SELECT count(*) FROM pg_stat_activity WHERE client_addr = '127.0.0.1'";
+
+/// A session as sshd's forwarding makes it, busy.
+fn through_a_tunnel((user, password): &(String, String)) -> Child {
+    let target = format!("host=127.0.0.1 user={user} dbname=drawbridge sslmode=require");
+    let mut command = Command::new("psql");
+    command
+        .args([&target, "-XAtc", "SELECT pg_sleep(600)"])
+        .env("PGPASSWORD", password)
+        .stdout(Stdio::null());
+    let person = command.spawn().unwrap();
+    eventually(Duration::from_secs(60), "a session", || {
+        match sql(FROM_HERE).as_str() {
+            "1" => Ok(()),
+            none => Err(none.to_owned()),
+        }
+    });
+    person
 }
 
 /// The API answers and is ready.
