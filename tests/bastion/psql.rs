@@ -80,7 +80,7 @@ impl Stage {
     }
 
     /// psql, busy with a query that does not end.
-    fn busy(&self) -> Child {
+    async fn busy(&self) -> Child {
         let query = "\\echo busy\nselect pg_sleep(600);\n";
         fs::write(self.operator.path().join("query.sql"), query).unwrap();
         let mut command = self.drawbridge(&["psql", "--", "-X", "-f", "query.sql"]);
@@ -94,6 +94,17 @@ impl Stage {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
         assert_eq!(line, "busy\n");
+        // What psql gets before the query runs does not cancel it.
+        let client = self.postgres.session("postgres").await;
+        let query =
+            "select from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'";
+        let started = async {
+            while client.query(query, &[]).await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let started = tokio::time::timeout(LONG, started);
+        started.await.expect("the query begins");
         assert_eq!(self.left_behind(), 1, "the password's folder");
         child
     }
@@ -195,7 +206,7 @@ async fn the_password_is_in_no_argument_environment_or_output() {
 async fn ctrl_c_cancels_the_query_and_sigterm_ends_it_and_nothing_is_left() {
     let stage = Stage::new().await;
     // As a terminal does it: the whole group.
-    let mut child = stage.busy();
+    let mut child = stage.busy().await;
     kill("INT", &format!("-{}", child.id()));
     assert_eq!(
         end(&mut child),
@@ -211,7 +222,7 @@ async fn ctrl_c_cancels_the_query_and_sigterm_ends_it_and_nothing_is_left() {
     );
     assert_eq!(stage.left_behind(), 0);
 
-    let mut child = stage.busy();
+    let mut child = stage.busy().await;
     kill("TERM", &child.id().to_string());
     assert_eq!(end(&mut child), Some(130));
     assert_eq!(stage.left_behind(), 0);
