@@ -25,6 +25,8 @@ use crate::flows::Flow;
 
 /// First boot takes some two seconds here; a busy machine stretches that.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(600);
+/// As long as no host comes a step further; none takes more than a few seconds.
+const STEP_LIMIT: Duration = Duration::from_secs(180);
 /// haproxy's unit on a load balancer's node.
 const HAPROXY_UNIT: &str = "haproxy.service";
 
@@ -191,6 +193,7 @@ impl Fleet {
         emulator: &mut Emulator,
     ) -> Result<()> {
         let begun = Instant::now();
+        let mut changed = begun;
         let mut shown = String::new();
         let mut missing: Vec<Role> = self.instances.keys().copied().collect();
         loop {
@@ -233,8 +236,9 @@ impl Fleet {
             if standing != shown {
                 step.line(&standing);
                 shown.clone_from(&standing);
+                changed = Instant::now();
             }
-            if begun.elapsed() > BOOTSTRAP_LIMIT {
+            if begun.elapsed() > BOOTSTRAP_LIMIT || changed.elapsed() > STEP_LIMIT {
                 let logs: Vec<String> = missing
                     .iter()
                     .filter_map(|role| self.instances.get(role))
@@ -249,7 +253,7 @@ impl Fleet {
                     .collect();
                 bail!(
                     "not bootstrapped after {} s: {standing}{}",
-                    BOOTSTRAP_LIMIT.as_secs(),
+                    begun.elapsed().as_secs(),
                     logs.concat()
                 );
             }

@@ -22,7 +22,7 @@ use super::topology::Topology;
 use super::world::World;
 use crate::command::access::IDENTITY_VARIABLE;
 use crate::nat::position::Position;
-use crate::terraform::{self, Terraform};
+use crate::terraform::{self, CliConfig, Terraform};
 
 /// One that fits [`IMAGES`], whatever processor somebody has chosen for theirs: nothing here runs on it.
 const INSTANCE_TYPE: &str = "t3.micro";
@@ -120,15 +120,16 @@ impl Operator {
     /// # Errors
     /// What Terraform says, and whether the emulator still runs.
     pub fn apply(&self, step: &mut Current<'_>, emulator: &mut Emulator) -> Result<()> {
-        fs::create_dir_all(&self.plugins)
-            .context("cannot create the folder for Terraform's plugins")?;
         let terraform = self.terraform.clone().with_progress(step.progress());
         let before = terraform.spent();
+        let mut with_cache = terraform.clone();
         // Where there is no mirror, the provider comes from its registry, which only this namespace reaches; it is
         // kept on disk for the next rehearsal.
-        let with_cache = terraform
-            .clone()
-            .with_variable("TF_PLUGIN_CACHE_DIR", &self.plugins);
+        if !matches!(terraform::cli_config(), CliConfig::Generate(_)) {
+            fs::create_dir_all(&self.plugins)
+                .context("cannot create the folder for Terraform's plugins")?;
+            with_cache = with_cache.with_variable("TF_PLUGIN_CACHE_DIR", &self.plugins);
+        }
         let applying = terraform.clone();
         let result = emulator.while_it_runs(move || {
             run_async(with_cache.init())?;

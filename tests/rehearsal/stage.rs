@@ -180,6 +180,13 @@ impl Rehearsal {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
+    /// Fails with what it said if it has ended.
+    pub fn assert_under_way(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("it ended with {status}: {}", read_again(&mut self.errors));
+        }
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Ended {
         let status = eventually(LIMIT, "the end of the rehearsal", || {

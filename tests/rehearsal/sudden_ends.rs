@@ -29,8 +29,9 @@ fn until(stage: &Stage, program: &str) -> Rehearsal {
         .arg(inner.get_program())
         .args(inner.get_args())
         .stdin(Stdio::null());
-    let rehearsal = Rehearsal::start(command);
+    let mut rehearsal = Rehearsal::start(command);
     eventually(LIMIT, program, || {
+        rehearsal.assert_under_way();
         find_process(&stage.work_dir(), program)
             .ok_or_else(|| format!("{:?}", processes_of(&stage.work_dir())))
     });

@@ -1,9 +1,10 @@
 //! The API is restarted while it is used: what is under way is answered, what comes meanwhile waits.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -20,8 +21,10 @@ use crate::rehearsal::topology::{Host, Topology};
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// Above `TimeoutStopSec` and a start.
 const ANSWER_LIMIT: Duration = Duration::from_secs(180);
-/// How long the slow request holds its second half back.
-const SLOW: Duration = Duration::from_secs(2);
+/// How long the slow request holds its second half back once the API stops, for others to come meanwhile.
+const SLOW: Duration = Duration::from_secs(1);
+/// On a busy machine systemd may take long to stop it. Below `TimeoutStopSec`, which ends it the hard way.
+const STOPPING_LIMIT: Duration = Duration::from_secs(40);
 /// Pause between new connections.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -90,8 +93,8 @@ fn restart(
             }
             probe::join(asking)
         });
+        let was_stopping = stopping(backend, &over);
         std::thread::sleep(SLOW);
-        let was_stopping = properties(backend, API_UNIT, &["ActiveState", "SubState"]);
         let answer = slow
             .write_all(second.as_bytes())
             .context("the second half cannot be sent")
@@ -143,6 +146,19 @@ fn restart(
     // The last thing a restart owes: it serves.
     ask(backend, &["systemctl", "is-active", API_UNIT])?;
     Ok((slow, others))
+}
+
+/// What systemd says of the API once it stops, or once its restart is over.
+fn stopping(backend: &Machine, over: &AtomicBool) -> Result<BTreeMap<String, String>> {
+    let begun = Instant::now();
+    loop {
+        let is_last = over.load(Ordering::Relaxed) || begun.elapsed() > STOPPING_LIMIT;
+        let seen = properties(backend, API_UNIT, &["ActiveState", "SubState"])?;
+        if is_last || seen["ActiveState"] == "deactivating" {
+            return Ok(seen);
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 fn connect(node: &Host, at: SocketAddr) -> Result<TcpStream> {

@@ -25,7 +25,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(700);
 /// Clients that ask one request after the other.
 const CLIENTS: usize = 4;
 /// Between two requests of a client.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Debian's own; the one in the PATH is a wrapper that looks for a database of this host's.
 const PSQL: &str = "/usr/lib/postgresql/17/bin/psql";
 /// For one try to sign in to Postgres.
