@@ -34,7 +34,12 @@ fn hiding(stage: &Stage, script: &str) -> Command {
             "sh",
         ])
         .arg(inner.get_program())
-        .args(inner.get_args());
+        .args(inner.get_args())
+        .envs(
+            inner
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
     command
 }
 

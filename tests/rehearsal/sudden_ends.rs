@@ -28,6 +28,11 @@ fn until(stage: &Stage, program: &str) -> Rehearsal {
         .arg("--default-signal=HUP")
         .arg(inner.get_program())
         .args(inner.get_args())
+        .envs(
+            inner
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
         .stdin(Stdio::null());
     let mut rehearsal = Rehearsal::start(command);
     eventually(LIMIT, program, || {
