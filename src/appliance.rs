@@ -16,6 +16,8 @@ pub mod report;
 mod secret;
 pub mod ssh_key;
 pub mod status;
+pub mod store;
+pub mod system;
 pub mod user_data;
 
 pub use login::{Login, LoginRole, NotALogin};

@@ -29,6 +29,8 @@ pub mod audit;
 #[cfg(feature = "operator")]
 pub mod bastion;
 #[cfg(feature = "operator")]
+pub mod closure;
+#[cfg(feature = "operator")]
 pub mod cloud;
 #[cfg(feature = "operator")]
 pub mod command;

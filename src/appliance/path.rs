@@ -2,6 +2,14 @@
 
 /// State of `drawbridge-host`, root 0755.
 pub const STATE: &str = "/var/lib/drawbridge";
+/// What `drawbridge-host system` remembers: `state.json`, `staged.json`, `received` and `generations/N.json`, root 0755.
+pub const SYSTEM: &str = "/var/lib/drawbridge/system";
+/// Folder of the links to generations: `system-N-link`, and `system` to the one that boots.
+pub const PROFILES: &str = "/nix/var/nix/profiles";
+/// A link to the system that runs, and to the one that was booted.
+pub const CURRENT_SYSTEM: &str = "/run/current-system";
+/// See [`CURRENT_SYSTEM`].
+pub const BOOTED_SYSTEM: &str = "/run/booted-system";
 /// The last bootstrap report, kept locally.
 pub const REPORT: &str = "/var/lib/drawbridge/bootstrap.json";
 /// Folder of sshd's `AuthorizedKeysFile`: one file a login, `admin` and `tunnel`, root 0644.

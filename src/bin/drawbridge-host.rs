@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use drawbridge::appliance::system::REFUSED;
 use drawbridge::config::{Config, LogFormat, LogSettings};
 use drawbridge::db::migrate;
 use drawbridge::host::metadata::MetadataService;
-use drawbridge::host::{self, BootstrapArgs, Host, ReportArgs, RotateArgs, egress};
+use drawbridge::host::{self, BootstrapArgs, Host, ReportArgs, RotateArgs, SystemArgs, egress};
 use drawbridge::{api, serve, telemetry};
 
 /// What runs on the instances of a Drawbridge deployment: first boot, and the API
@@ -46,6 +47,10 @@ enum Command {
     /// `drawbridge status` asks for it through ssh. What the caller may not read is {"unknown": "why"} in its place; as
     /// root everything can be read. Sizes are in bytes, times are RFC 3339.
     Status,
+    /// Put another system on this host, or see which one runs; as root, by `drawbridge deploy`
+    ///
+    /// Exit status: 0 done, 1 failed (the last line says why), 2 wrong usage, 4 refused and nothing was changed.
+    System(SystemArgs),
     /// Try a TCP connection; status 0 if it reaches the target, 3 if it comes to nothing, 4 if the name is unknown
     Egress(EgressArgs),
 }
@@ -89,6 +94,7 @@ fn main() -> ExitCode {
             .map(|text| say(format_args!("{text}")))
             .map_err(anyhow::Error::from),
         Command::Status => show_status(),
+        Command::System(args) => return system(&args),
         Command::Egress(args) => {
             let reach = egress::try_to_reach(&args.target, Duration::from_secs(args.timeout));
             say(format_args!("{reach}"));
@@ -137,6 +143,23 @@ fn show_status() -> anyhow::Result<()> {
     let status = runtime()?.block_on(host::status(&Host::this()));
     say(format_args!("{}", serde_json::to_string(&status)?));
     Ok(())
+}
+
+fn system(args: &SystemArgs) -> ExitCode {
+    let log = LogSettings {
+        format: LogFormat::Text,
+        filter: "warn,drawbridge=info".into(),
+    };
+    match telemetry::install(&log).map_err(anyhow::Error::msg) {
+        Ok(()) => match args.run() {
+            Err(error) if error.is_refusal() => {
+                let _ = finish(Err(error.into()));
+                ExitCode::from(REFUSED)
+            }
+            ended => finish(ended.map_err(anyhow::Error::from)),
+        },
+        Err(error) => finish(Err(error)),
+    }
 }
 
 /// A line for whoever called; that nobody reads it changes nothing of what was done.

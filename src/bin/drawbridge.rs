@@ -50,6 +50,7 @@ async fn run(command: Command) -> u8 {
         Command::Image(command) => command.run(&progress, &interrupt).await,
         Command::Audit(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::Cost(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
+        Command::Deploy(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::SshConfig(args) => args.run(&progress, &interrupt).await.map(|exit| exit as u8),
         Command::RotatePassword(args) => {
             args.run(&progress, &interrupt).await.map(|exit| exit as u8)

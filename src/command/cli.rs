@@ -6,6 +6,7 @@ use super::access::SshConfigArgs;
 use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
 use super::cost::CostArgs;
+use super::deploy::DeployArgs;
 use super::doctor::DoctorArgs;
 #[cfg(not(target_os = "linux"))]
 use super::elsewhere::RehearseElsewhere;
@@ -60,6 +61,7 @@ pub enum Command {
     Audit(AuditArgs),
     Cost(CostArgs),
     Ssh(SshArgs),
+    Deploy(DeployArgs),
     Exec(ExecArgs),
     Logs(LogsArgs),
     Psql(PsqlArgs),

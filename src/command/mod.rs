@@ -5,6 +5,7 @@ pub mod audit;
 pub mod cli;
 pub mod completions;
 pub mod cost;
+pub mod deploy;
 pub mod doctor;
 pub mod elsewhere;
 pub mod exec;

@@ -17,7 +17,7 @@ pub enum CommandError {
     #[error("cannot run {program}; it belongs to the image")]
     Start {
         /// The program's name.
-        program: &'static str,
+        program: String,
         /// What the operating system said.
         #[source]
         source: std::io::Error,
@@ -70,15 +70,20 @@ impl Answer {
     }
 }
 
-/// Runs a tool found on PATH to its end, for at most `limit`, with nothing or a secret as its standard input.
+/// Runs a tool, found on PATH if it is only a name, to its end, for at most `limit`, with nothing or a secret as its standard input.
 pub async fn run<A: AsRef<OsStr>>(
-    program: &'static str,
+    program: impl AsRef<OsStr>,
     arguments: &[A],
     input: Option<&Secret>,
     limit: Duration,
 ) -> Result<Answer, CommandError> {
     let arguments: Vec<OsString> = arguments.iter().map(|a| a.as_ref().into()).collect();
-    let line = std::iter::once(program.into())
+    let program = program.as_ref();
+    let failed = |source| CommandError::Start {
+        program: program.to_string_lossy().into_owned(),
+        source,
+    };
+    let line = std::iter::once(program.to_string_lossy())
         .chain(arguments.iter().map(|a| a.to_string_lossy()))
         .collect::<Vec<_>>()
         .join(" ");
@@ -93,7 +98,7 @@ pub async fn run<A: AsRef<OsStr>>(
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|source| CommandError::Start { program, source })?;
+        .map_err(failed)?;
     let pipe = child.stdin.take();
     let work = async {
         if let (Some(mut pipe), Some(secret)) = (pipe, input) {
@@ -108,7 +113,7 @@ pub async fn run<A: AsRef<OsStr>>(
             line: line.clone(),
             limit,
         })?
-        .map_err(|source| CommandError::Start { program, source })?;
+        .map_err(failed)?;
     let said = tail(&String::from_utf8_lossy(&output.stderr));
     let said = input.map_or(said.clone(), |secret| secret.redact(&said));
     Ok(Answer {

@@ -41,18 +41,23 @@ impl Lock {
     pub async fn take(host: &Host) -> Result<Self, LockError> {
         let folder = host.path(path::STATE);
         file::folder(&folder, 0o755, None)?;
-        let name = folder.join(".bootstrap.lock");
-        let taken = until(
-            "the lock",
-            PATIENCE,
-            PATIENCE / 10,
-            async || match try_lock(&name) {
-                Ok(Some(file)) => Look::Done(Ok(Lock { _file: file })),
-                Ok(None) => Look::NotYet("another process has it".into()),
-                Err(error) => Look::Done(Err(LockError::State(error))),
-            },
-        );
-        taken.await.unwrap_or(Err(LockError::Busy))
+        let taken = Self::take_file(&folder.join(".bootstrap.lock"), PATIENCE).await?;
+        taken.ok_or(LockError::Busy)
+    }
+
+    /// Takes the lock of this name, in a folder that is there. Nothing where another process keeps it for longer than
+    /// `patience`.
+    ///
+    /// # Errors
+    /// If the file cannot be made.
+    pub async fn take_file(name: &Path, patience: Duration) -> Result<Option<Self>, FileError> {
+        let look = async || match try_lock(name) {
+            Ok(Some(file)) => Look::Done(Ok(Some(Lock { _file: file }))),
+            Ok(None) => Look::NotYet("another process has it".into()),
+            Err(error) => Look::Done(Err(error)),
+        };
+        let taken = until("the lock", patience, PATIENCE / 10, look);
+        taken.await.unwrap_or(Ok(None))
     }
 }
 

@@ -18,6 +18,7 @@ pub mod report;
 mod rotate;
 mod status;
 mod steps;
+mod system;
 pub mod wait;
 
 pub use crate::appliance::{Login, LoginRole, NotALogin, Secret};
@@ -26,6 +27,7 @@ pub use report::{ReportArgs, ReportError, show};
 pub use rotate::{RotateArgs, RotateError, Rotated, rotate};
 pub use status::status;
 pub use steps::pg_hba;
+pub use system::{SystemArgs, SystemError};
 
 /// The machine the bootstrap works on.
 #[derive(Debug, Clone)]
