@@ -43,6 +43,30 @@ in
       '';
     };
 
+    migrate = lib.mkOption {
+      type = lib.types.nullOr (lib.types.nonEmptyListOf lib.types.str);
+      default =
+        if
+          cfg.command == [
+            (lib.getExe cfg.package)
+            "serve"
+          ]
+        then
+          [
+            (lib.getExe cfg.package)
+            "migrate"
+          ]
+        else
+          null;
+      defaultText = lib.literalMD "`drawbridge-host migrate` where `command` is `drawbridge-host serve`, else nothing";
+      example = lib.literalExpression ''[ (lib.getExe pkgs.my-api) "migrate" ]'';
+      description = ''
+        Program and arguments that bring the database's schema up to date. `drawbridge deploy` runs it, as `command` is run,
+        before it switches to the system it belongs to: the version before it goes on serving meanwhile and has to work with
+        the new schema, also if the host goes back to it.
+      '';
+    };
+
     port = lib.mkOption {
       type = lib.types.port;
       # 8000 stands in where there is no such flow; the assertion below then says so.
@@ -106,6 +130,8 @@ in
       requires = socket;
       unitConfig.ConditionPathExists = credential;
       startLimitIntervalSec = 0;
+      # Restarted in place: stopped first, as is usual, its socket would be closed as well.
+      stopIfChanged = false;
       environment = {
         DRAWBRIDGE_CONFIG = "${folder}/config.toml";
         DRAWBRIDGE_HTTP__LISTEN = "0.0.0.0:${toString cfg.port}";

@@ -27,6 +27,8 @@ in
 
     # Tried again for as long as it takes: a window that opens an hour late still finds a host that wants in.
     startLimitIntervalSec = 0;
+    # A new system brings the next run of it, as a reboot does; nothing has to stop for that.
+    stopIfChanged = false;
 
     # Root, because it writes root's files and tells systemd what to start, but without root's rights over others: what
     # it hands to postgres gets its group from a setgid folder and its owner from mkfs.

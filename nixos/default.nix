@@ -9,6 +9,7 @@ let
     kernel = ./kernel.nix;
     lean = ./lean.nix;
     sshd = ./sshd.nix;
+    system = ./system.nix;
 
     # Our own build of the program, also where the importing flake has another nixpkgs.
     program =

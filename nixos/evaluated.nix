@@ -180,6 +180,7 @@ let
         "etc/sysctl.d/60-nixos.conf" = config.environment.etc."sysctl.d/60-nixos.conf".text;
         "etc/systemd/journald.conf" = config.environment.etc."systemd/journald.conf".text;
       }
+      // etc "drawbridge/system.json"
       // etc "ssh/penalties.conf"
       // lib.optionalAttrs config.security.sudo.enable {
         "etc/sudoers" = config.security.sudo.configFile;

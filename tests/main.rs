@@ -6,6 +6,7 @@ mod audit;
 mod bastion;
 mod bootstrap;
 mod cost;
+mod deploy;
 mod image;
 mod nat;
 mod rehearsal;

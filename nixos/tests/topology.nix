@@ -106,7 +106,14 @@ pkgs.testers.runNixOSTest {
 
   nodes = {
     bastion = host "bastion";
-    backend = host "backend";
+    backend = {
+      imports = [ (host "backend") ];
+      # Another system to switch to, whose API's unit is another.
+      specialisation.next.configuration = {
+        environment.etc."next".text = "next";
+        systemd.services.drawbridge-api.environment.NEXT = "1";
+      };
+    };
 
     database = {
       imports = [ (host "database") ];

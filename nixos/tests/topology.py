@@ -68,6 +68,46 @@ with subtest("The hosts' firewalls open what flows.json lists"):
     world.succeed("timeout 5 bash -c '</dev/tcp/10.20.3.10/5432'")
     world.fail("timeout 5 bash -c '</dev/tcp/10.20.3.10/8000'")
 
+with subtest("Another system is kept once it is confirmed, and taken back if it is not"):
+    image = backend.succeed("readlink /run/current-system").strip()
+    following = backend.succeed("readlink --canonicalize /run/current-system/specialisation/next").strip()
+    # What an image has and a test's disk has not.
+    backend.succeed(
+        f"cd /nix/var/nix && mkdir -p profiles && cd profiles && ln -sfn {image} system-1-link && ln -sfn system-1-link system"
+    )
+    # All its paths are in the store, which the machines share with the builder, so nothing is received.
+    closure = json.dumps({"toplevel": following, "paths": [{"path": following, "nar_hash": "0" * 64, "nar_size": 1}]})
+
+    def activate(timeout):
+        staged = json.loads(backend.succeed(f"echo '{closure}' | drawbridge-host system stage"))
+        assert staged["generation"] == 2 and staged["missing"] == [], staged
+        backend.succeed(f"drawbridge-host system activate --role backend --confirm-timeout {timeout}")
+
+    def wait_for_phase(phase):
+        backend.wait_until_succeeds(
+            f"grep --quiet '\"phase\":\"{phase}\"' /var/lib/drawbridge/system/state.json", timeout=300
+        )
+
+    activate(5)
+    wait_for_phase("rolled-back")
+    assert backend.succeed("readlink /run/current-system").strip() == image
+    backend.fail("test -e /etc/next")
+    activate(300)
+    wait_for_phase("waiting")
+    backend.succeed("grep next /etc/next && systemctl show --property=Environment drawbridge-api | grep NEXT=1")
+    probe = json.loads(backend.succeed("drawbridge-host system probe --role backend"))
+    assert probe["healthy"] and probe["current"] == following, probe
+    world.succeed(f"curl --fail --silent --max-time 30 {BACKEND}/ready")
+    backend.succeed("drawbridge-host system confirm --generation 2")
+    assert backend.succeed("readlink --canonicalize /nix/var/nix/profiles/system").strip() == following
+    backend.fail("systemctl is-active drawbridge-rollback.timer drawbridge-switch-limit.timer")
+    # The image boots in this test whatever the links say: as it was, for what follows.
+    backend.succeed("drawbridge-host system stage --generation 1")
+    backend.succeed("drawbridge-host system activate --role backend --confirm-timeout 300")
+    wait_for_phase("waiting")
+    backend.succeed("drawbridge-host system confirm --generation 1")
+    assert items() == ["kept"], items()
+
 with subtest("With the way out cut the hosts go on"):
     world.succeed(
         "nft -f - <<'RULES'\n"

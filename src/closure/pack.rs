@@ -84,3 +84,38 @@ fn word(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 fn pad(out: &mut impl Write, length: u64) -> io::Result<()> {
     out.write_all(&[0; 8][..length.wrapping_neg() as usize % 8])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::symlink;
+
+    use ring::digest::{SHA256, digest};
+
+    use super::*;
+
+    /// What `nix-hash --type sha256` says of the tree below.
+    const BY_NIX: &str = "2d73096ff3b7a76e2442cc6360d1fa729d8bc7215dcbd0960af1b72af3423e9a";
+
+    #[test]
+    fn an_archive_is_the_one_that_nix_makes() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("t");
+        fs::create_dir_all(tree.join("bin")).unwrap();
+        fs::create_dir(tree.join("none")).unwrap();
+        fs::write(tree.join("bin/run"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(tree.join("bin/run"), Permissions::from_mode(0o755)).unwrap();
+        fs::write(tree.join("empty"), "").unwrap();
+        fs::write(tree.join("eight"), "eight by").unwrap();
+        symlink("bin/run", tree.join("link")).unwrap();
+        let mut archive = Vec::new();
+        pack(&tree, &mut archive).unwrap();
+        let hash = digest(&SHA256, &archive);
+        let hash: String = hash
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(hash, BY_NIX);
+    }
+}

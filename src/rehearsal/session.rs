@@ -203,6 +203,10 @@ impl Session {
             })?;
         }
         if let Some(images) = fleet.images() {
+            // The state of the reboots before is behind, and nothing comes after that would boot an image again.
+            reporter.step("drawbridge deploy, with no way out", |step| {
+                trial.deploy(step, &fleet, &authority)
+            })?;
             reporter.step("Break what runs, with no way out", |step| {
                 trial.break_things(step, &fleet, images)
             })?;

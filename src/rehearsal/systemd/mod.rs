@@ -28,6 +28,7 @@ mod agreement;
 mod cgroups;
 mod container;
 mod crashes;
+mod deploying;
 mod draining;
 mod firewall;
 mod image;

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,19 @@ impl Trial<'_> {
             "the login before the rotation does not open the database: {}",
             opened.unwrap_or_else(|problem| problem)
         );
-        let (rotated, answers) = self.under_load(&site)?;
+        let limit = LIMIT.as_secs().to_string();
+        let words = ["drawbridge", "rotate-password", "--timeout", &limit].map(str::to_owned);
+        let (output, took, answers) = self.under_load(&site, &words, COMMAND_LIMIT)?;
+        let said = String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .replace('\n', "; ");
+        let problem = String::from_utf8_lossy(&output.stderr);
+        let problem = problem.lines().last().unwrap_or_default();
+        let rotated = if output.status.success() {
+            Ok(format!("{said}; {took:.1} s"))
+        } else {
+            Err(anyhow::anyhow!("{}: {said} {problem}", output.status))
+        };
         step.prove_result("drawbridge rotate-password does both halves", rotated);
         step.prove_result(
             "internet → API: no request fails while the password is replaced",
@@ -85,8 +97,17 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// What the command says, and what became of every request meanwhile.
-    fn under_load(&self, site: &Site) -> Result<(Result<String>, Vec<Result<String>>)> {
+    /// How an operator's command ended, after how many seconds, and what became of every request meanwhile.
+    ///
+    /// # Errors
+    /// If the command cannot be run.
+    pub(super) fn under_load(
+        &self,
+        site: &Site,
+        words: &[String],
+        limit: Duration,
+    ) -> Result<(Output, f64, Vec<Result<String>>)> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let over = AtomicBool::new(false);
         let ask = || {
             let mut answers = Vec::new();
@@ -101,37 +122,19 @@ impl Trial<'_> {
             let begun = Instant::now();
             let output = self
                 .machine
-                .command(
-                    &[
-                        "drawbridge",
-                        "rotate-password",
-                        "--timeout",
-                        &LIMIT.as_secs().to_string(),
-                    ],
-                    COMMAND_LIMIT,
-                )
+                .command(&words, limit)
                 .environment(self.operator.environment.clone())
                 .output();
             let took = begun.elapsed().as_secs_f64();
             over.store(true, Ordering::Relaxed);
             let answers = probe::join(clients).into_iter().flatten().collect();
-            let output = output?;
-            let said = String::from_utf8_lossy(&output.stdout)
-                .trim()
-                .replace('\n', "; ");
-            let problem = String::from_utf8_lossy(&output.stderr);
-            let problem = problem.lines().last().unwrap_or_default();
-            let rotated = if output.status.success() {
-                Ok(format!("{said}; {took:.1} s"))
-            } else {
-                Err(anyhow::anyhow!("{}: {said} {problem}", output.status))
-            };
-            Ok((rotated, answers))
+            Ok((output?, took, answers))
         })
     }
 }
 
-fn no_failure(answers: Vec<Result<String>>) -> Result<String> {
+/// Every one of some requests was answered.
+pub(super) fn no_failure(answers: Vec<Result<String>>) -> Result<String> {
     let all = answers.len();
     ensure!(all > CLIENTS, "only {all} requests were made");
     let mut problems = answers.into_iter().filter_map(Result::err);
