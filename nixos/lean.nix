@@ -6,7 +6,8 @@
   # sends both to ttyS0, which `aws ec2 get-console-output` shows).
   systemd.services."serial-getty@ttyS0".enable = lib.mkForce false;
 
-  # The image is replaced, never rebuilt in place. (nixos-rebuild, nixos-install, ...; the image builder has its own.)
+  # Nothing is built on a host: a system comes as an image, or whole by `drawbridge deploy`. (nixos-rebuild,
+  # nixos-install, ...; the image builder has its own.)
   system.disableInstallerTools = true;
 
   # One ext4 disk, and on the database another.

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::remote::{Remote, RemoteError};
 use crate::appliance::Role;
+use crate::appliance::store::StorePath;
 use crate::appliance::system::{Activation, Phase, Probe, SystemStatus};
 use crate::nat::door::Door;
 use crate::progress::Progress;
@@ -115,6 +116,7 @@ impl Activating<'_, '_> {
         }
         let from = last.from.clone();
         let mut seen = String::new();
+        self.remote.hang_up().await;
         for _ in 0..20 {
             match self.look(&from.toplevel).await {
                 Ok(_) => {
@@ -165,8 +167,10 @@ impl Activating<'_, '_> {
         }
     }
 
-    /// Looks over fresh connections until the new system is seen at work; else the last thing seen.
+    /// Signs in anew and looks until the new system is seen at work; else the last thing seen. Only once, where the
+    /// connection holds: the bastion counts who knocks how often.
     async fn proven(&mut self, switched: &Activation, deadline: Instant) -> Result<String, String> {
+        self.remote.hang_up().await;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let looked = tokio::time::timeout(left, self.look(&switched.to.toplevel)).await;
@@ -183,12 +187,8 @@ impl Activating<'_, '_> {
         }
     }
 
-    /// One look over a fresh connection.
-    async fn look(
-        &mut self,
-        wanted: &crate::appliance::store::StorePath,
-    ) -> Result<String, String> {
-        self.remote.hang_up().await;
+    /// One look. The caller has made sure that the connection is one from after the switch.
+    async fn look(&mut self, wanted: &StorePath) -> Result<String, String> {
         let role = self.remote.host;
         let words = format!("probe --role {role}");
         let probe: Probe = self

@@ -74,6 +74,9 @@ pub struct DeployArgs {
     /// The host goes back so long after the switch unless it was confirmed, 5 to 3600
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(5..=3600))]
     confirm_timeout: u64,
+    /// Base address of the API, instead of the load balancer's own
+    #[arg(long, value_name = "URL", env = "DRAWBRIDGE_URL")]
+    url: Option<String>,
     /// Go back to the generation before the one that boots
     #[arg(long, conflicts_with = "status")]
     rollback: bool,
@@ -189,8 +192,9 @@ impl DeployArgs {
                 staged.generation
             ));
             *begun = true;
+            let url = self.url.as_deref().map(|url| url.trim_end_matches('/'));
             let door =
-                (host == Role::Backend).then(|| Door::of(&access.deployment.load_balancer, None));
+                (host == Role::Backend).then(|| Door::of(&access.deployment.load_balancer, url));
             let activating = Activating {
                 remote: &mut remote,
                 door,

@@ -13,7 +13,7 @@ use drawbridge::closure::source::Source;
 use drawbridge::progress::Progress;
 
 use super::stage::{LIMIT, Stage};
-use crate::support::eventually;
+use crate::support::{eventually, run};
 
 /// Far above what anything takes.
 const LONG: u64 = 600;
@@ -240,6 +240,18 @@ async fn a_system_for_another_host_and_one_whose_migrations_fail_change_nothing(
         Outcome::Confirmed,
         "{}",
         stage.journal()
+    );
+}
+
+#[test]
+fn the_bastion_is_refused_before_anything_is_asked() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_drawbridge"));
+    let refused = run(command.args(["deploy", "bastion"]), LIMIT);
+    assert_eq!(refused.code, Some(4), "{}", refused.text);
+    assert!(
+        refused.text.contains("image publish --role bastion"),
+        "{}",
+        refused.text
     );
 }
 

@@ -183,10 +183,12 @@ pub async fn run(host: &Host) -> Result<(), SystemError> {
     if let Err(error) = units::switch(system, "test", SWITCH_LIMIT).await {
         return go_back(host, &mut activation, chain(&error)).await;
     }
-    if let Err(error) = start_rollback(host, &activation, confirm).await {
-        return go_back(host, &mut activation, chain(&error)).await;
+    // Written first: the timer may go off before this process has ended.
+    enter(host, &mut activation, Phase::Waiting)?;
+    match start_rollback(host, &activation, confirm).await {
+        Ok(()) => Ok(()),
+        Err(error) => go_back(host, &mut activation, chain(&error)).await,
     }
-    enter(host, &mut activation, Phase::Waiting)
 }
 
 /// What the timers do: goes back, unless it was confirmed.
