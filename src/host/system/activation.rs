@@ -165,10 +165,11 @@ pub async fn run(host: &Host) -> Result<(), SystemError> {
     if let Some(command) = migrate.filter(|_| !activation.is_back) {
         enter(host, &mut activation, Phase::Migrating)?;
         if let Err(error) = units::migrate(host, &command, MIGRATION_LIMIT).await {
-            let reason = format!("its migrations failed: {}", chain(&error));
-            return end(host, &mut activation, Phase::Failed, reason);
+            return end(host, &mut activation, Phase::Failed, chain(&error));
         }
     }
+    // A way back that was cut off at its very end leaves its timers, and their names are wanted again.
+    units::disarm().await;
     let confirm = Duration::from_secs(activation.confirm_timeout);
     let armed = units::arm(
         units::SWITCH_LIMIT,

@@ -155,6 +155,9 @@ pub enum SystemError {
     },
     #[error("the list of paths on standard input cannot be read")]
     List(#[source] serde_json::Error),
+    /// The old system was not touched.
+    #[error("its migrations failed ({0})")]
+    Migrations(String),
     #[error("cannot find out where this program is")]
     Program(#[source] std::io::Error),
     #[error("cannot start the asynchronous runtime")]

@@ -169,7 +169,13 @@ pub async fn migrate(host: &Host, command: &[String], limit: Duration) -> Result
     );
     words.extend(command.iter().map(OsString::from));
     let ran = command::run("systemd-run", &words, None, limit + GRACE).await?;
-    Ok(ran.checked().map(drop)?)
+    match ran.checked() {
+        // The line is ours and long; what the program said is what helps.
+        Err(CommandError::Failed { status, said, .. }) => {
+            Err(SystemError::Migrations(format!("{status}: {said}")))
+        }
+        ran => Ok(ran.map(drop)?),
+    }
 }
 
 /// `switch-to-configuration` of a system.
