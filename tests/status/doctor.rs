@@ -100,19 +100,19 @@ fn it_finds_what_is_wrong_here_and_there_and_names_what_mends_it() {
         [
             "terraform-version",
             "other-region",
-            "session-files-stale",
             "state-locked",
             "position-not-committed"
         ],
         "{seen:#}"
     );
-    let command = seen["findings"][3]["command"].as_str().unwrap();
+    let command = seen["findings"][2]["command"].as_str().unwrap();
     assert_eq!(command, "terraform -chdir=terraform force-unlock 0d4b-1");
 
     // For people: each finding with its command below it.
     let text = stage.run(&["doctor"]);
     assert!(
-        text.stdout.contains("\n          drawbridge ssh-config\n"),
+        text.stdout
+            .contains("\n          terraform -chdir=terraform force-unlock 0d4b-1\n"),
         "{text:?}"
     );
     assert!(!text.stdout.contains('\u{9b}'), "{text:?}");
