@@ -168,7 +168,7 @@ mod tests {
                 }
                 // The example ends where its remark, a pipe or a redirection begins.
                 let line = line.split("  ").next().unwrap_or(line);
-                let line = line.split(['|', '>', '#', '&']).next().unwrap_or(line);
+                let line = line.split(['|', '<', '>', '#', '&']).next().unwrap_or(line);
                 let taken = Cli::try_parse_from(line.split_whitespace());
                 use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
                 if let Err(error) = taken

@@ -58,9 +58,11 @@ fn the_terminal_is_as_before_whatever_ends_the_session() {
     let tty = Tty::open();
     let before = tty.modes();
     let start = |line: &str| {
-        let line = format!("echo here-$((40 + 2)); {line}");
+        // It goes on when it is told to: an sshd that is killed before passes no word on.
+        let line = format!("echo here-$((40 + 2)); read go; {line}");
         let at_tty = tty.spawn(&stage.drawbridge(&["ssh", "-t", "backend", "--", &line]));
         tty.wait_for("here-42");
+        tty.keys("\r");
         at_tty
     };
     for signal in ["TERM", "HUP", "INT"] {
