@@ -36,7 +36,7 @@ pub const SSHD_UNIT: &str = "sshd.service";
 const BOOTSTRAP_STATUS: &str = "state/bootstrap-status";
 
 /// What the database's instance has of memory, as the smallest types do.
-const MEMORY: &str = "MemTotal: 1048576 kB\n";
+const MEMORY: &str = "MemTotal: 1048576 kB\nMemAvailable: 786432 kB\n";
 
 /// Shell of `tunnel` on an instance.
 const TUNNEL_SHELL: &str = "/run/rehearsal/bin/tunnel-shell";

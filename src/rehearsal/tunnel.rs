@@ -318,7 +318,8 @@ fn of_every_host(role: Role) -> Vec<Attempt> {
         tunnel("a shell", REFUSAL, &[], &[]),
         tunnel("a command", REFUSAL, &[], &["id"]),
         tunnel("a terminal", "PTY allocation request failed", &["-tt"], &[]),
-        tunnel("sftp", REFUSAL, &["-s"], &["sftp"]),
+        // sshd passes no stderr of a subsystem on; one that ran would end well at the end of its input.
+        tunnel("sftp", "", &["-s"], &["sftp"]),
         tunnel(
             "a listening port",
             "remote port forwarding failed",
