@@ -39,6 +39,18 @@ Exit status:
   130  interrupted; run it again and it goes on
   255  exec, ssh: no exit status of the remote command";
 
+impl Exit {
+    /// How a look ends. What was found weighs more than what could not be learnt: it is certain.
+    #[must_use]
+    pub fn of_look(is_found: bool, is_unknown: bool) -> Self {
+        match (is_found, is_unknown) {
+            (true, _) => Self::Found,
+            (false, true) => Self::Unproven,
+            (false, false) => Self::Done,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

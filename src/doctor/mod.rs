@@ -226,14 +226,10 @@ impl Doctor {
         self.unknown.extend(status.unknown.iter().cloned());
     }
 
-    /// How the command ends. What was found weighs more than what could not be checked: it is certain.
+    /// How the command ends.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        match (self.findings.is_empty(), self.unknown.is_empty()) {
-            (false, _) => Exit::Found,
-            (true, false) => Exit::Unproven,
-            (true, true) => Exit::Done,
-        }
+        Exit::of_look(!self.findings.is_empty(), !self.unknown.is_empty())
     }
 
     /// For people; the text of others in it is not escaped yet.

@@ -138,14 +138,10 @@ impl From<Result<String, String>> for Answer {
 }
 
 impl Status {
-    /// How the command ends. What is wrong weighs more than what is unknown: it is certain.
+    /// How the command ends.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        match (self.findings.is_empty(), self.unknown.is_empty()) {
-            (false, _) => Exit::Found,
-            (true, false) => Exit::Unproven,
-            (true, true) => Exit::Done,
-        }
+        Exit::of_look(!self.findings.is_empty(), !self.unknown.is_empty())
     }
 
     /// For people; control characters in what others said are escaped.

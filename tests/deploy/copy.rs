@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 
 use drawbridge::appliance::Role;
-use drawbridge::appliance::store::Closure;
+use drawbridge::appliance::store::{Closure, StorePath};
 use drawbridge::appliance::system::STREAM_MAGIC;
 use drawbridge::closure::copy::{copy, stage};
 use drawbridge::closure::pack::pack;
@@ -131,16 +131,24 @@ async fn a_stream_that_is_not_what_was_staged_leaves_nothing() {
     let stage = Stage::start();
     let source = Source::given(&stage.closure("new", 300)).await.unwrap();
     staged(&stage, &source.closure);
-    let one = &source.closure.paths()[0].path;
+    let mut paths = source.closure.paths().iter().map(|it| &it.path);
+    let content = |path: &StorePath| source.place(path).join("content");
+    let one = paths.find(|path| content(path).exists()).unwrap();
     let mut archive = Vec::new();
     pack(&source.place(one), &mut archive).unwrap();
     let stream = |name: &str, archive: &[u8]| {
         let name_length = [u8::try_from(name.len()).unwrap()];
         [STREAM_MAGIC, &name_length, name.as_bytes(), archive, &[0]].concat()
     };
+    let mut malformed = archive.clone();
+    let end = malformed.len() - 40;
+    malformed[end] ^= 1;
+    // A whole archive of the right length, with one bit of a file's content changed.
+    let content = fs::read(content(one)).unwrap();
+    let mut windows = archive.windows(content.len());
+    let place = windows.position(|window| window == content).unwrap();
     let mut other = archive.clone();
-    let end = other.len() - 40;
-    other[end] ^= 1;
+    other[place] ^= 1;
     // A whole archive, but not as long as was said; the rest is filled up.
     let empty = stage.root.join("empty");
     fs::write(&empty, "").unwrap();
@@ -162,7 +170,11 @@ async fn a_stream_that_is_not_what_was_staged_leaves_nothing() {
         (stream("../../etc", &archive), "not part of what is staged"),
         // The image's own are there already, and stay what they are.
         (stream(image.name(), &archive), "not missing here"),
-        (stream(one.name(), &other), "did not arrive as it should"),
+        (
+            stream(one.name(), &malformed),
+            "did not arrive as it should",
+        ),
+        (stream(one.name(), &other), "its hash is"),
         (stream(one.name(), &short), "bytes before it should"),
         (STREAM_MAGIC.to_vec(), "broke off"),
         (stream(one.name(), &archive)[..200].to_vec(), "broke off"),
