@@ -90,14 +90,7 @@ impl Agreed {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn change(address: &str, action: &str) -> PlannedChange {
-        PlannedChange {
-            address: address.into(),
-            kind: address.split('.').next().unwrap().into(),
-            action: action.into(),
-        }
-    }
+    use crate::terraform::tests::change;
 
     #[test]
     fn only_what_was_agreed_to_and_the_window_may_change() {

@@ -145,15 +145,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::terraform::tests::sample;
-
-    fn change(address: &str, action: &str) -> PlannedChange {
-        PlannedChange {
-            address: address.into(),
-            kind: address.split('.').next().unwrap().into(),
-            action: action.into(),
-        }
-    }
+    use crate::terraform::tests::{change, sample};
 
     fn window(action: &str) -> Vec<PlannedChange> {
         let changes = RESOURCES.iter().map(|address| change(address, action));

@@ -121,10 +121,20 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::terraform::PlannedChange;
 
     /// A deployment with an open window, for tests of other modules too.
     pub(crate) fn sample() -> Deployment {
         Deployment::parse(&sample_json().to_string()).unwrap()
+    }
+
+    /// A change of a plan, for tests of other modules.
+    pub(crate) fn change(address: &str, action: &str) -> PlannedChange {
+        PlannedChange {
+            address: address.into(),
+            kind: address.split('.').next().unwrap().into(),
+            action: action.into(),
+        }
     }
 
     fn sample_json() -> Value {

@@ -167,14 +167,7 @@ pub fn summary(changes: &[PlannedChange]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::appliance::Role;
-
-    fn change(address: &str, action: &str) -> PlannedChange {
-        PlannedChange {
-            address: address.into(),
-            kind: address.split('.').next().unwrap().into(),
-            action: action.into(),
-        }
-    }
+    use crate::terraform::tests::change;
 
     fn seen(position: Position, window: Option<Window>) -> Seen {
         Seen {
