@@ -208,9 +208,6 @@ pub(crate) mod tests {
         }
     }
 
-    /// Written anew instead of compared if the environment has this variable.
-    const RENEW: &str = "DRAWBRIDGE_RENEW";
-
     fn shipped() -> Vec<Flow> {
         read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("terraform/flows.json")).unwrap()
     }
@@ -231,25 +228,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_readme_shows_the_shipped_table() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-        let readme = std::fs::read_to_string(&path).unwrap();
         let heading = "| from | to | port | why |\n|---|---|---|---|\n";
-        let begin = readme.find(heading).unwrap() + heading.len();
-        let shown: String = readme[begin..]
-            .split_inclusive('\n')
-            .take_while(|line| line.starts_with('|'))
-            .collect();
-        let wanted = rows(&shipped());
-        if std::env::var_os(RENEW).is_some() {
-            let rest = &readme[begin + shown.len()..];
-            std::fs::write(&path, [&readme[..begin], &wanted, rest].concat()).unwrap();
-            return;
-        }
-        assert_eq!(
-            shown, wanted,
-            "README.md shows another table than terraform/flows.json; write it anew with \
-             `{RENEW}=1 cargo test the_readme_shows`"
-        );
+        crate::readme::assert_shows(heading, &rows(&shipped()));
     }
 
     /// The rows of the README's table.

@@ -10,6 +10,8 @@ pub mod appliance;
 #[cfg(any(feature = "host", feature = "operator"))]
 mod error_chain;
 pub mod flows;
+#[cfg(test)]
+mod readme;
 
 #[cfg(feature = "host")]
 pub mod api;

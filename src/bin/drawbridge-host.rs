@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use drawbridge::appliance::system::REFUSED;
-use drawbridge::config::{Config, LogFormat, LogSettings};
+use drawbridge::config::{self, Config, LogFormat, LogSettings};
 use drawbridge::db::migrate;
 use drawbridge::host::metadata::MetadataService;
 use drawbridge::host::{self, BootstrapArgs, Host, ReportArgs, RotateArgs, SystemArgs, egress};
@@ -32,6 +32,8 @@ enum Command {
     Migrate(ConfigArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Print the reference of all configuration keys: a Markdown table with defaults, shapes and meanings
+    Keys,
     /// Make this instance what its user data says; safe to run again, at every boot
     Bootstrap(BootstrapArgs),
     /// Replace the database password while requests go on; on the database host and the backend side by side
@@ -86,6 +88,10 @@ fn main() -> ExitCode {
         }),
         Command::Openapi => {
             say(format_args!("{:#}", api::document()));
+            Ok(())
+        }
+        Command::Keys => {
+            say(format_args!("{}", config::reference().trim_end()));
             Ok(())
         }
         Command::Bootstrap(args) => return bootstrap(args),

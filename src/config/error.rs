@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use figment::error::{Actual, Kind};
 
-use super::shape_of;
+use super::key::{nearest, shape_of};
 
 /// Nothing was started. No variant ever shows a value that could be a secret.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,13 @@ impl ConfigError {
                      database.password_file"
                         .to_owned()
                 } else {
-                    format!("there is no such key; there are: {}", known.join(", "))
+                    let there_are = format!("there are: {}", known.join(", "));
+                    match nearest(&path.join(".")) {
+                        Some(key) => {
+                            format!("there is no such key; did you mean {key}? {there_are}")
+                        }
+                        None => format!("there is no such key; {there_are}"),
+                    }
                 }
             }
             Kind::InvalidType(actual, wanted) | Kind::InvalidValue(actual, wanted) => {

@@ -33,8 +33,16 @@ fn every_key_has_a_documented_shape_and_every_shape_a_key() {
                 .map(move |key| format!("{section}.{key}"))
         })
         .collect();
-    let documented: BTreeSet<String> = KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    let documented: BTreeSet<String> = key::keys().map(|key| key.name.to_owned()).collect();
     assert_eq!(keys, documented);
+}
+
+#[test]
+fn the_readme_shows_every_key() {
+    let reference = reference();
+    let heading_ends = reference.match_indices('\n').nth(1).unwrap().0 + 1;
+    let (heading, rows) = reference.split_at(heading_ends);
+    crate::readme::assert_shows(heading, rows);
 }
 
 #[test]
@@ -89,10 +97,12 @@ fn values_out_of_range_are_refused() {
 }
 
 #[test]
-fn an_unknown_key_is_refused_and_the_known_ones_are_listed() {
+fn an_unknown_key_is_refused_with_the_one_that_was_meant_and_those_there_are() {
     let text = refusal("[http]\nlissen = \"127.0.0.1:1\"\n");
     assert!(
-        text.contains("http.lissen") && text.contains("listen"),
+        text.contains("http.lissen")
+            && text.contains("did you mean http.listen?")
+            && text.contains("body_limit_bytes"),
         "{text}"
     );
 }
