@@ -1,6 +1,7 @@
 //! How `drawbridge` ends: a small number that scripts can rely on.
 
-use std::process::ExitCode;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitCode, ExitStatus};
 
 /// Exit status of `drawbridge`. `exec` passes the remote command's own status on instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,4 +56,17 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
+}
+
+/// What a shell says of a command that it found and cannot run.
+pub(crate) const NOT_RUNNABLE: u8 = 126;
+
+/// How a command of ours ended, as a shell tells it: its own status, or 128 + the signal that killed it.
+pub(crate) fn as_shells_do(status: ExitStatus) -> u8 {
+    let signal = status.signal().map(|signal| 128 + signal);
+    let status = status.code().or(signal);
+    // Both fit: statuses are a byte, signals end at 64.
+    status
+        .and_then(|status| u8::try_from(status).ok())
+        .unwrap_or(NOT_RUNNABLE)
 }

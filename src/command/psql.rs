@@ -21,9 +21,8 @@ use super::tunnel::{forwarding, target, teller};
 use crate::appliance::{DATABASE_NAME, Login, Role};
 use crate::bastion::forward::{self, Limits};
 use crate::cloud::{Cloud, PublishedError};
-use crate::exit::Exit;
+use crate::exit::{Exit, as_shells_do};
 use crate::interrupt::Interrupt;
-use crate::nat::child::as_shells_do;
 use crate::progress::Progress;
 use crate::terraform::executable;
 

@@ -12,6 +12,7 @@ mod command;
 pub mod egress;
 mod file;
 mod lock;
+mod memory;
 pub mod metadata;
 pub mod parameters;
 pub mod report;

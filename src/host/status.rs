@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::command::{self, CommandError};
 use super::steps::postgresql;
-use super::{Host, file};
+use super::{Host, file, memory};
 use crate::appliance::status::{
     ApiUnit, Database, Disk, HostStatus, Known, Memory, Moment, System,
 };
@@ -50,7 +50,7 @@ pub async fn status(host: &Host) -> HostStatus {
         uptime_seconds: proc(host, "/proc/uptime", uptime).into(),
         processors: processors().into(),
         load: proc(host, "/proc/loadavg", load).into(),
-        memory: proc(host, "/proc/meminfo", memory).into(),
+        memory: proc(host, memory::FILE, memory).into(),
         root_disk: disk(&host.path("/")).into(),
         failed_units: failed_units.into(),
         api,
@@ -122,14 +122,9 @@ fn load(text: &str) -> Option<[f64; 3]> {
 }
 
 fn memory(text: &str) -> Option<Memory> {
-    let bytes = |field: &str| {
-        let mut lines = text.lines();
-        let kib = lines.find_map(|line| line.strip_prefix(field)?.strip_suffix("kB"))?;
-        kib.trim().parse::<u64>().ok()?.checked_mul(1024)
-    };
     Some(Memory {
-        total_bytes: bytes("MemTotal:")?,
-        available_bytes: bytes("MemAvailable:")?,
+        total_bytes: memory::bytes(text, "MemTotal")?,
+        available_bytes: memory::bytes(text, "MemAvailable")?,
     })
 }
 
@@ -352,7 +347,7 @@ mod tests {
         for (part, reason, word) in [
             ("bootstrap", seen.bootstrap.reason(), "report"),
             ("system", seen.system.reason(), "NixOS"),
-            ("memory", seen.memory.reason(), "/proc/meminfo"),
+            ("memory", seen.memory.reason(), memory::FILE),
             ("database", seen.database.reason(), "role"),
             ("volume", seen.volume.reason(), "role"),
             ("api", seen.api.reason(), "role"),

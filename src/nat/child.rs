@@ -1,7 +1,5 @@
 //! The command that `nat open` opens the window for: it has our terminal, and the window's time.
 
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -10,15 +8,15 @@ use serde::Serialize;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until};
 
+use crate::exit::{NOT_RUNNABLE, as_shells_do};
 use crate::interrupt::Interrupt;
 
 /// After SIGTERM; `terraform apply` finishes the requests under way in that time (a deletion takes up to a minute), and the
 /// lease has more left than this.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// Exit statuses of a shell for a command that it cannot find, or cannot run.
+/// What a shell says of a command that it cannot find.
 const NOT_FOUND: u8 = 127;
-const NOT_RUNNABLE: u8 = 126;
 
 /// How the command ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,15 +68,6 @@ pub(super) async fn run(words: &[String], end: Instant, interrupt: &Interrupt) -
             }
         }
     }
-}
-
-pub(crate) fn as_shells_do(status: ExitStatus) -> u8 {
-    let signal = status.signal().map(|signal| 128 + signal);
-    let status = status.code().or(signal);
-    // Both fit: statuses are a byte, signals end at 64.
-    status
-        .and_then(|status| u8::try_from(status).ok())
-        .unwrap_or(NOT_RUNNABLE)
 }
 
 // The child may have ended in between; then there is nobody left to tell.

@@ -4,7 +4,7 @@
 //! again.
 
 pub mod agreed;
-pub(crate) mod child;
+mod child;
 pub mod close;
 pub mod cost;
 pub mod door;

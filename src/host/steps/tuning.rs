@@ -8,34 +8,30 @@ use std::path::Path;
 use crate::appliance::path;
 use crate::host::Host;
 use crate::host::file::{self, FileError, Owner};
+use crate::host::memory;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-const MEMORY: &str = "/proc/meminfo";
 
 /// Writes the settings for this machine's memory and processors. Postgres reads most of them only when it starts.
 pub fn write(host: &Host, postgres: Owner) -> Result<(), FileError> {
-    let text = file::read(&host.path(MEMORY))?.unwrap_or_default();
-    let memory = memory_bytes(&text).ok_or_else(|| {
+    let text = file::read(&host.path(memory::FILE))?.unwrap_or_default();
+    let total = memory_bytes(&text).ok_or_else(|| {
         let error = io::Error::new(io::ErrorKind::InvalidData, "it has no line MemTotal in kB");
-        FileError::while_doing("find this machine's memory in", Path::new(MEMORY))(error)
+        FileError::while_doing("find this machine's memory in", Path::new(memory::FILE))(error)
     })?;
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let target = host.path(path::PG_TUNING);
     if let Some(parent) = target.parent() {
         file::folder(parent, 0o750, Some((0, postgres.1)))?;
     }
-    let text = text_for(memory, processors);
+    let text = text_for(total, processors);
     file::write(&target, text.as_bytes(), 0o640, Some((0, postgres.1)))
 }
 
-/// `MemTotal` of /proc/meminfo, in bytes.
+/// This machine's memory, in bytes.
 fn memory_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024).filter(|bytes| *bytes > 0)
+    memory::bytes(meminfo, "MemTotal").filter(|bytes| *bytes > 0)
 }
 
 fn text_for(memory: u64, processors: u64) -> String {
