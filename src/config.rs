@@ -9,6 +9,7 @@ mod error;
 mod http;
 mod key;
 mod log;
+mod metrics;
 mod password;
 
 pub use database::DatabaseSettings;
@@ -16,6 +17,7 @@ pub use error::ConfigError;
 pub use http::HttpSettings;
 pub use key::{Key, Shape, reference};
 pub use log::{LogFormat, LogSettings};
+pub use metrics::MetricsSettings;
 pub use password::Password;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +44,8 @@ pub struct Config {
     pub database: DatabaseSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Who may read what the server counts.
+    pub metrics: MetricsSettings,
 }
 
 impl Config {

@@ -22,6 +22,8 @@ pub mod db;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "host")]
+pub mod metrics;
+#[cfg(feature = "host")]
 pub mod serve;
 #[cfg(feature = "host")]
 pub mod telemetry;

@@ -1,5 +1,7 @@
 //! `drawbridge-host serve` and `migrate`: the server's life from the first bind to the last answer.
 
+mod metrics;
+
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use listenfd::ListenFd;
@@ -17,9 +19,10 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    api::{self, Lifecycle},
+    api::{self, Lifecycle, State},
     config::Config,
     db::{ConnectError, Database, migrate},
+    metrics::Metrics,
 };
 
 /// Between the last connection accepted and the end of those that have nothing to say: a client whose connection was
@@ -36,10 +39,12 @@ const HOLD: Duration = Duration::from_secs(3);
 pub enum ServeError {
     /// Nothing was started.
     #[error(
-        "cannot listen on {address} (configuration key http.listen): {problem}; stop what listens there, or choose another port"
+        "cannot listen on {address} (configuration key {key}): {problem}; stop what listens there, or choose another port"
     )]
     Listen {
-        /// `http.listen`.
+        /// The key with the address.
+        key: &'static str,
+        /// Where to.
         address: SocketAddr,
         /// Why not.
         problem: io::Error,
@@ -75,15 +80,15 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(config: Config) -> Result<(), ServeError> {
-    let address = config.http.listen;
+    let metrics = Metrics::new();
+    // Until the end: how it ends is worth reading too.
+    let _metrics_server = match config.metrics.listen {
+        Some(address) => Some(metrics::MetricsServer::start(address, metrics.clone()).await?),
+        None => None,
+    };
     let (listener, door) = match passed_listener().map_err(ServeError::Passed)? {
         Some(listener) => (listener, Door::Held),
-        None => {
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|problem| ServeError::Listen { address, problem })?;
-            (listener, Door::Open)
-        }
+        None => (listen("http.listen", config.http.listen).await?, Door::Open),
     };
     let system = |doing| move |source| ServeError::System { doing, source };
     let address = listener
@@ -119,9 +124,14 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             config.database.address()
         );
     }
-    let database = Database::open(&config.database)?;
+    let database = Database::open(&config.database, metrics.clone())?;
     let lifecycle = Lifecycle::default();
-    let app = api::app(&config.http, database.clone(), lifecycle.clone());
+    let state = State {
+        database: database.clone(),
+        lifecycle: lifecycle.clone(),
+        metrics,
+    };
+    let app = api::app(&config, state);
     let app = app.after({
         let lifecycle = lifecycle.clone();
         move |answer: poem::Result<Response>| {
@@ -197,6 +207,16 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// Listens on `address`, the value of `key`.
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|problem| ServeError::Listen {
+        key,
+        address,
+        problem,
+    })
 }
 
 /// Whether connections are accepted.

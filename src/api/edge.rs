@@ -1,6 +1,6 @@
 //! What every request passes on its way in and every answer on its way out: id, limits, problem bodies, access log.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use poem::{
     Body, Endpoint, IntoResponse, Middleware, Request, Response, Result,
@@ -15,11 +15,15 @@ use super::{
     request_id,
     routes::Routes,
 };
-use crate::config::HttpSettings;
+use crate::{config::HttpSettings, metrics::Metrics};
+
+/// The pattern of a path that belongs to no route, in the log and the metrics.
+const NOWHERE: &str = "(none)";
 
 /// The outermost middleware.
 pub struct Edge {
     limits: Limits,
+    metrics: Metrics,
     routes: Routes,
 }
 
@@ -31,12 +35,13 @@ struct Limits {
 
 impl Edge {
     /// With the limits of `settings`; `routes` names the patterns and methods there are.
-    pub fn new(settings: &HttpSettings, routes: Routes) -> Self {
+    pub fn new(settings: &HttpSettings, routes: Routes, metrics: Metrics) -> Self {
         Self {
             limits: Limits {
                 request_timeout: settings.request_timeout(),
                 body_limit_bytes: settings.body_limit_bytes,
             },
+            metrics,
             routes,
         }
     }
@@ -48,6 +53,8 @@ impl<E: Endpoint> Middleware<E> for Edge {
         Guarded {
             inner,
             limits: self.limits,
+            metrics: self.metrics.clone(),
+            nowhere: NOWHERE.into(),
             routes: self.routes.clone(),
         }
     }
@@ -57,6 +64,8 @@ impl<E: Endpoint> Middleware<E> for Edge {
 pub struct Guarded<E> {
     inner: E,
     limits: Limits,
+    metrics: Metrics,
+    nowhere: Arc<str>,
     routes: Routes,
 }
 
@@ -83,10 +92,11 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
 impl<E: Endpoint> Guarded<E> {
     async fn answer(&self, request: Request) -> Response {
         let started = Instant::now();
+        let _in_flight = self.metrics.request();
         let method = request.method().clone();
         let route = self.routes.find(request.uri().path());
         // Neither path nor query: they can hold what does not belong in a log.
-        let pattern = route.map_or("(none)", |route| &route.pattern);
+        let pattern = route.map_or(&self.nowhere, |route| &route.pattern);
         let mut response = match self
             .handle(request, pattern, started + self.limits.request_timeout)
             .await
@@ -108,8 +118,10 @@ impl<E: Endpoint> Guarded<E> {
         {
             response.headers_mut().insert(header::ALLOW, allow);
         }
-        let route = pattern;
-        let (status, duration_ms) = (status.as_u16(), started.elapsed().as_secs_f64() * 1e3);
+        let elapsed = started.elapsed();
+        self.metrics.observe(pattern, &method, status, elapsed);
+        let route = &**pattern;
+        let (status, duration_ms) = (status.as_u16(), elapsed.as_secs_f64() * 1e3);
         let duration_ms = (duration_ms * 1e3).round() / 1e3;
         macro_rules! log {
             ($level:expr) => {

@@ -5,6 +5,7 @@ mod document;
 mod edge;
 mod health;
 mod items;
+mod metrics;
 mod problem;
 mod request_id;
 mod routes;
@@ -12,12 +13,13 @@ mod text;
 
 pub use document::document;
 pub use health::Lifecycle;
+pub use metrics::{PATH as METRICS_PATH, page as metrics_page};
 pub use problem::Problem;
 
 use poem::{Endpoint, EndpointExt, Response, Route, get, middleware::CatchPanic};
 use poem_openapi::OpenApiService;
 
-use crate::{config::HttpSettings, db::Database};
+use crate::{config::Config, db::Database, metrics::Metrics};
 
 /// The documented part of the API. To add a resource: its file, its `Api` here, its queries in `db/`, its tests in
 /// `tests/api/`, and the snapshot renewed.
@@ -33,20 +35,32 @@ fn service() -> OpenApiService<(docs::HomeApi, health::HealthApi, items::ItemsAp
     )
 }
 
+/// What the handlers share.
+#[derive(Clone)]
+pub struct State {
+    /// Where the data is.
+    pub database: Database,
+    /// Whether the process has been asked to end.
+    pub lifecycle: Lifecycle,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
 /// Everything the server answers, ready to be served.
-pub fn app(
-    settings: &HttpSettings,
-    database: Database,
-    lifecycle: Lifecycle,
-) -> impl Endpoint<Output = Response> + 'static {
+pub fn app(config: &Config, state: State) -> impl Endpoint<Output = Response> + 'static {
     let document = document();
-    let routes = routes::Routes::of(&document, docs::PATHS);
-    Route::new()
+    let mut pages = docs::PATHS.to_vec();
+    let mut app = Route::new()
         .at("/docs", get(docs::page(&document)))
-        .at("/openapi.json", get(docs::document(&document)))
-        .nest_no_strip("/", service())
-        .data(database)
-        .data(lifecycle)
+        .at("/openapi.json", get(docs::document(&document)));
+    if config.metrics.public {
+        pages.push(metrics::PATH);
+        app = app.at(metrics::PATH, get(metrics::page(state.metrics.clone())));
+    }
+    let routes = routes::Routes::of(&document, &pages);
+    app.nest_no_strip("/", service())
+        .data(state.database)
+        .data(state.lifecycle)
         .with(CatchPanic::new().with_handler(problem::AfterPanic))
-        .with(edge::Edge::new(settings, routes))
+        .with(edge::Edge::new(&config.http, routes, state.metrics))
 }

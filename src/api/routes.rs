@@ -12,7 +12,7 @@ pub struct Routes(Arc<[KnownRoute]>);
 #[derive(Debug)]
 pub struct KnownRoute {
     /// As in the document: `/items/{id}`.
-    pub pattern: String,
+    pub pattern: Arc<str>,
     /// The value of an `Allow` header: `GET, HEAD, POST`.
     pub allow: String,
 }
@@ -38,12 +38,12 @@ impl Routes {
                     }
                     allow.sort();
                     KnownRoute {
-                        pattern: pattern.clone(),
+                        pattern: pattern.as_str().into(),
                         allow: allow.join(", "),
                     }
                 });
         let pages = pages.iter().map(|page| KnownRoute {
-            pattern: (*page).to_owned(),
+            pattern: (*page).into(),
             allow: "GET, HEAD".to_owned(),
         });
         Self(pages.chain(documented).collect())
@@ -81,7 +81,7 @@ mod tests {
         let found = |path| {
             routes
                 .find(path)
-                .map(|route| (route.pattern.as_str(), route.allow.as_str()))
+                .map(|route| (&*route.pattern, route.allow.as_str()))
         };
         assert_eq!(found("/items"), Some(("/items", "GET, HEAD, POST")));
         assert_eq!(found("/items/7"), Some(("/items/{id}", "GET, HEAD")));

@@ -21,6 +21,7 @@ fn every_key_has_a_documented_shape_and_every_shape_a_key() {
     let mut config = Config::default();
     config.database.password_file = Some("/p".into());
     config.database.ca_file = Some("/c".into());
+    config.metrics.listen = Some(config.http.listen);
     let value = serde_json::to_value(&config).unwrap();
     let keys: BTreeSet<String> = value
         .as_object()

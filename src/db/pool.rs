@@ -22,6 +22,7 @@ use diesel_async::{
 use super::{ConnectError, Connector, DbError};
 use crate::config::DatabaseSettings;
 use crate::error_chain::chain;
+use crate::metrics::{Metrics, PoolConnections};
 
 /// The same complaint is repeated at most this often: a database that is away fails every attempt of every request.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,14 +36,15 @@ pub struct Database {
     pool: Pool<AsyncPgConnection>,
     is_migrated: Arc<AtomicBool>,
     limit: Duration,
+    metrics: Metrics,
 }
 
 impl Database {
-    /// Prepares the pool; connects when the first request needs it.
+    /// Prepares the pool; connects when the first request needs it. `metrics` is told how the pool does.
     ///
     /// # Errors
     /// [`ConnectError::CaFile`].
-    pub fn open(settings: &DatabaseSettings) -> Result<Self, ConnectError> {
+    pub fn open(settings: &DatabaseSettings, metrics: Metrics) -> Result<Self, ConnectError> {
         let connector = Connector::new(settings, Some(settings.statement_timeout()))?;
         let mut manager = ManagerConfig::default();
         manager.custom_setup = Box::new(move |_| {
@@ -68,10 +70,21 @@ impl Database {
             .test_on_check_out(true)
             .error_sink(Box::new(Complaints::default()))
             .build_unchecked(AsyncDieselConnectionManager::new_with_config("", manager));
+        metrics.watch_pool({
+            let pool = pool.clone();
+            move || {
+                let state = pool.state();
+                PoolConnections {
+                    idle: state.idle_connections,
+                    busy: state.connections.saturating_sub(state.idle_connections),
+                }
+            }
+        });
         Ok(Self {
             pool,
             is_migrated: Arc::new(AtomicBool::new(false)),
             limit: settings.connect_timeout(),
+            metrics,
         })
     }
 
@@ -88,10 +101,10 @@ impl Database {
         if !self.is_migrated.load(Ordering::Acquire) {
             return Err(DbError::NotMigrated);
         }
-        self.pool
-            .get()
-            .await
-            .map_err(|_| DbError::NoConnection(self.limit))
+        let started = Instant::now();
+        let got = self.pool.get().await;
+        self.metrics.pool_wait(started.elapsed());
+        got.map_err(|_| DbError::NoConnection(self.limit))
     }
 
     /// Asks the database the smallest question there is.

@@ -49,7 +49,7 @@ fn client() -> TestClient<impl Endpoint> {
         .at("/error", get(fail_with_an_error))
         .at("/count", post(count))
         .with(CatchPanic::new().with_handler(problem::AfterPanic))
-        .with(Edge::new(&settings, routes));
+        .with(Edge::new(&settings, routes, crate::metrics::Metrics::new()));
     TestClient::new(app)
 }
 
