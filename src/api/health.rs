@@ -9,9 +9,12 @@ use std::{
 };
 
 use poem::{Result, http::StatusCode, web::Data};
-use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
+use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
 
-use super::problem::{Problem, RETRY_AFTER_SECONDS};
+use super::{
+    problem::{Problem, RETRY_AFTER_SECONDS},
+    tags::Tag,
+};
 use crate::db::{Database, DbError};
 use crate::error_chain::chain;
 
@@ -35,9 +38,18 @@ impl Lifecycle {
 
 /// The state of the service.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct Status {
     /// `healthy` or `ready`.
     status: String,
+}
+
+impl Example for Status {
+    fn example() -> Self {
+        Self {
+            status: "ready".to_owned(),
+        }
+    }
 }
 
 #[derive(ApiResponse)]
@@ -59,7 +71,7 @@ enum CheckReadiness {
 
 pub struct HealthApi;
 
-#[OpenApi]
+#[OpenApi(tag = "Tag::Service")]
 impl HealthApi {
     /// Is the process alive?
     ///

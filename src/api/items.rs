@@ -5,18 +5,22 @@ use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
+    types::Example,
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
 use super::{
+    document,
     problem::{Failure, Problem},
+    tags::Tag,
     text::Text,
 };
 use crate::db::{Database, DbError, items};
 
 /// An item as it is stored.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct Item {
     /// Assigned by the server.
     id: Uuid,
@@ -26,6 +30,17 @@ struct Item {
     description: Option<String>,
     /// When it was stored, UTC.
     created_at: OffsetDateTime,
+}
+
+impl Example for Item {
+    fn example() -> Self {
+        Self {
+            id: document::EXAMPLE_ID,
+            name: "Lantern".to_owned(),
+            description: Some("Burns for nine hours.".to_owned()),
+            created_at: datetime!(2026-11-21 09:30:00 UTC),
+        }
+    }
 }
 
 impl From<items::Item> for Item {
@@ -41,7 +56,7 @@ impl From<items::Item> for Item {
 
 /// An item to be stored.
 #[derive(Debug, Object)]
-#[oai(deny_unknown_fields)]
+#[oai(deny_unknown_fields, example)]
 struct CreateItem {
     /// What it is called: 1 to 200 characters.
     #[oai(validator(min_length = 1, max_length = 200, pattern = "^[^\\u0000]*$"))]
@@ -49,6 +64,15 @@ struct CreateItem {
     /// What there is to say about it: at most 4000 characters. Absent or null: nothing.
     #[oai(validator(max_length = 4000, pattern = "^[^\\u0000]*$"))]
     description: Option<Text>,
+}
+
+impl Example for CreateItem {
+    fn example() -> Self {
+        Self {
+            name: Text("Lantern".to_owned()),
+            description: Some(Text("Burns for nine hours.".to_owned())),
+        }
+    }
 }
 
 #[derive(ApiResponse)]
@@ -82,9 +106,11 @@ enum FoundItem {
 
 pub struct ItemsApi;
 
-#[OpenApi]
+#[OpenApi(tag = "Tag::Items")]
 impl ItemsApi {
     /// Store an item
+    ///
+    /// The answer has its id, and its path in `Location`.
     #[oai(path = "/items", method = "post", operation_id = "create_item")]
     async fn create_item(
         &self,
@@ -101,7 +127,9 @@ impl ItemsApi {
         Ok(CreatedItem::Created(Json(item), location))
     }
 
-    /// List the newest items, newest first
+    /// List items
+    ///
+    /// Newest first.
     #[oai(path = "/items", method = "get", operation_id = "list_items")]
     async fn list_items(
         &self,
@@ -124,6 +152,8 @@ impl ItemsApi {
     }
 
     /// Find one item
+    ///
+    /// By its id.
     #[oai(path = "/items/:id", method = "get", operation_id = "find_item")]
     async fn find_item(
         &self,

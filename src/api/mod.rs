@@ -9,6 +9,7 @@ mod metrics;
 mod problem;
 mod request_id;
 mod routes;
+mod tags;
 mod text;
 
 pub use document::document;
@@ -17,7 +18,7 @@ pub use metrics::{PATH as METRICS_PATH, page as metrics_page};
 pub use problem::Problem;
 
 use poem::{Endpoint, EndpointExt, Response, Route, get, middleware::CatchPanic};
-use poem_openapi::OpenApiService;
+use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 
 use crate::{config::Config, db::Database, metrics::Metrics};
 
@@ -33,6 +34,8 @@ fn service() -> OpenApiService<(docs::HomeApi, health::HealthApi, items::ItemsAp
         "A small API in front of Postgres. Every error, from every path, is an `application/problem+json` body \
          (RFC 9457); quote its `request_id` when you report one.",
     )
+    .license(LicenseObject::new(env!("CARGO_PKG_LICENSE")))
+    .server(ServerObject::new("/").description("The server that this document comes from."))
 }
 
 /// What the handlers share.
