@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Installs what the other scripts need, and says exactly what to do where it may not. Sourced, from the repository root.
-# Touches: Debian packages (as root), .drawbridge/{venv,checkov,workflows,rootfs-*}. What it installs does not become a
-# running service.
+# Touches: Debian packages (as root), .drawbridge/{venv,checkov,contract,workflows,rootfs-*}. What it installs does not
+# become a running service.
 
 # The one release that src/rehearsal/emulator.py reaches into; it names it.
 MOTO="moto[server]==$(sed -n 's/^MOTO = "\(.*\)"$/\1/p' src/rehearsal/emulator.py)"
@@ -11,6 +11,11 @@ AWSCLI='awscli==1.45.11'
 CHECKOV='checkov==3.3.30'
 ZIZMOR='zizmor==1.32.0'
 CHECK_JSONSCHEMA='check-jsonschema==0.39.0'
+# What knows an API by its document alone. The validator and the schemas it checks examples with change together.
+CONTRACT_TOOLS=(
+    'openapi-spec-validator==0.9.0' 'openapi-schema-validator==0.9.0' 'schemathesis==4.32.5' 'hypothesis==6.170.15'
+    'openapi-python-client==0.29.1' 'mypy==2.4.1'
+)
 
 abort() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -199,6 +204,11 @@ install_emulator() {
 # checkov apart from moto: each wants its own release of botocore.
 install_checkov() {
     install_with_pip .drawbridge/checkov "$CHECKOV"
+}
+
+# What tries the API by its document: a validator, schemathesis, and a generator of clients.
+install_contract_tools() {
+    install_with_pip .drawbridge/contract "${CONTRACT_TOOLS[@]}"
 }
 
 # What reads the workflows: zizmor is one program of its own, check-jsonschema brings GitHub's schema and a YAML reader.

@@ -2,6 +2,7 @@
 
 mod browser;
 mod configuration;
+mod contract;
 mod database;
 mod dev;
 mod document;
