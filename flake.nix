@@ -50,7 +50,8 @@
       );
     in
     {
-      overlays.default = import ./nixos/overlay.nix;
+      # An archive of the tree has no commit.
+      overlays.default = import ./nixos/overlay.nix { commit = self.rev or self.dirtyRev or null; };
 
       nixosModules = import ./nixos { inherit lib self; };
 

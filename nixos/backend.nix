@@ -12,6 +12,11 @@ let
   # A link that bootstrap and a rotation replace in one step: configuration, certificate and password change together.
   folder = "/var/lib/drawbridge/api";
   credential = "${folder}/database-password.cred";
+  isDrawbridge =
+    cfg.command == [
+      (lib.getExe cfg.package)
+      "serve"
+    ];
   socket = lib.optional cfg.socketActivation "drawbridge-api.socket";
 in
 {
@@ -46,12 +51,7 @@ in
     migrate = lib.mkOption {
       type = lib.types.nullOr (lib.types.nonEmptyListOf lib.types.str);
       default =
-        if
-          cfg.command == [
-            (lib.getExe cfg.package)
-            "serve"
-          ]
-        then
+        if isDrawbridge then
           [
             (lib.getExe cfg.package)
             "migrate"
@@ -135,6 +135,11 @@ in
       environment = {
         DRAWBRIDGE_CONFIG = "${folder}/config.toml";
         DRAWBRIDGE_HTTP__LISTEN = "0.0.0.0:${toString cfg.port}";
+      }
+      // lib.optionalAttrs isDrawbridge {
+        # For a scraper on this host: the load balancer's callers find no such path. 9464 is the usual port of
+        # OpenTelemetry's Prometheus exporter.
+        DRAWBRIDGE_METRICS__LISTEN = "127.0.0.1:9464";
       };
       serviceConfig = {
         Type = "exec";

@@ -31,6 +31,8 @@ rustPlatform.buildRustPackage {
   };
   cargoLock.lockFile = ../Cargo.lock;
 
+  env.DRAWBRIDGE_BUILT_BY_NIX = "1";
+
   buildNoDefaultFeatures = true;
   buildFeatures = [ feature ];
   cargoBuildFlags = [

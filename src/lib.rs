@@ -27,6 +27,8 @@ pub mod metrics;
 pub mod serve;
 #[cfg(feature = "host")]
 pub mod telemetry;
+#[cfg(feature = "host")]
+pub mod version;
 
 #[cfg(feature = "operator")]
 pub mod audit;

@@ -1,5 +1,6 @@
 //! HTTP: one file per resource, [`edge`] around all of them, [`problem`] the one error body.
 
+mod about;
 mod docs;
 mod document;
 mod edge;
@@ -20,15 +21,23 @@ pub use problem::Problem;
 use poem::{Endpoint, EndpointExt, Response, Route, get, middleware::CatchPanic};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 
-use crate::{config::Config, db::Database, metrics::Metrics};
+use crate::{config::Config, db::Database, metrics::Metrics, version};
 
 /// The documented part of the API. To add a resource: its file, its `Api` here, its queries in `db/`, its tests in
 /// `tests/api/`, and the snapshot renewed.
-fn service() -> OpenApiService<(docs::HomeApi, health::HealthApi, items::ItemsApi), ()> {
+fn service() -> OpenApiService<
+    (
+        about::AboutApi,
+        docs::HomeApi,
+        health::HealthApi,
+        items::ItemsApi,
+    ),
+    (),
+> {
     OpenApiService::new(
-        (docs::HomeApi, health::HealthApi, items::ItemsApi),
+        (about::AboutApi, docs::HomeApi, health::HealthApi, items::ItemsApi),
         "Drawbridge",
-        env!("CARGO_PKG_VERSION"),
+        version::VERSION,
     )
     .description(
         "A small API in front of Postgres. Every error, from every path, is an `application/problem+json` body \

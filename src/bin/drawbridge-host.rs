@@ -12,13 +12,13 @@ use drawbridge::config::{self, Config, LogFormat, LogSettings};
 use drawbridge::db::migrate;
 use drawbridge::host::metadata::MetadataService;
 use drawbridge::host::{self, BootstrapArgs, Host, ReportArgs, RotateArgs, SystemArgs, egress};
-use drawbridge::{api, serve, telemetry};
+use drawbridge::{api, serve, telemetry, version};
 
 /// What runs on the instances of a Drawbridge deployment: first boot, and the API
 ///
 /// Exit status: 0 done, 1 failed (the last line says why), 2 wrong usage; `egress` has two more.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version::line())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

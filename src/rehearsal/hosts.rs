@@ -207,7 +207,7 @@ fn api_unit(port: u16) -> String {
          chown -R drawbridge:drawbridge {folder}\nchmod 0400 {folder}/{name}\n\
          exec setpriv --reuid=drawbridge --regid=drawbridge --clear-groups --no-new-privs --bounding-set=-all \\\n  \
          env CREDENTIALS_DIRECTORY={folder} DRAWBRIDGE_CONFIG={config} \
-         DRAWBRIDGE_HTTP__LISTEN=0.0.0.0:{port} drawbridge-host serve\n",
+         DRAWBRIDGE_HTTP__LISTEN=0.0.0.0:{port} DRAWBRIDGE_METRICS__LISTEN=127.0.0.1:9464 drawbridge-host serve\n",
         name = path::PASSWORD_CREDENTIAL,
         sealed = path::SEALED_PASSWORD,
         config = path::CONFIG,

@@ -66,6 +66,10 @@ pub fn browser(
             format!("internet → {name}: POST and GET /items"),
             items(&main),
         );
+        step.prove_result(
+            format!("internet → {name}: GET /metrics is 404"),
+            no_metrics(&main),
+        );
         for listener in &balancer.listeners {
             if let Action::Redirect(redirect) = &listener.action {
                 let plain = site(&format!("http://{}", balancer.host()), listener.port)?;
@@ -147,6 +151,18 @@ fn items(site: &Site) -> Result<String> {
         "GET /items/{id} answers something else than POST did"
     );
     Ok(format!("201 and listed, {id}"))
+}
+
+/// What the API counts is not for whoever comes through the load balancer.
+fn no_metrics(site: &Site) -> Result<String> {
+    let answer = site.answer("/metrics")?;
+    ensure!(
+        answer.status == 404,
+        "{}/metrics answers {} instead of 404",
+        site.base(),
+        answer.status
+    );
+    Ok("404".to_owned())
 }
 
 /// A request without TLS is sent to the same place at `url`, and gets nothing else.
