@@ -1,15 +1,30 @@
 //! `/hello` and `/version`: is this the program I think it is?
 
-use poem::Result;
-use poem_openapi::{ApiResponse, Object, OpenApi, param::Query, payload::Json};
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Query, payload::Json, types::Example};
 
+use super::tags::Tag;
 use crate::version;
 
 /// A greeting.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct Greeting {
     /// `Hello, ` and the name.
     message: String,
+}
+
+impl Greeting {
+    fn to(name: &str) -> Self {
+        Self {
+            message: format!("Hello, {name}!"),
+        }
+    }
+}
+
+impl Example for Greeting {
+    fn example() -> Self {
+        Self::to(&world())
+    }
 }
 
 #[derive(ApiResponse)]
@@ -21,6 +36,7 @@ enum Greeted {
 
 /// What is running.
 #[derive(Debug, Object)]
+#[oai(example)]
 struct Version {
     /// The program.
     name: String,
@@ -33,6 +49,17 @@ struct Version {
     build: String,
 }
 
+impl Example for Version {
+    fn example() -> Self {
+        Self {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: version::VERSION.to_owned(),
+            commit: Some("4b825dc642cb6eb9a060e54bf8d69288fbee4904".to_owned()),
+            build: "nix/release".to_owned(),
+        }
+    }
+}
+
 #[derive(ApiResponse)]
 enum FoundVersion {
     /// What is running.
@@ -42,21 +69,24 @@ enum FoundVersion {
 
 pub struct AboutApi;
 
-#[OpenApi]
+#[OpenApi(tag = "Tag::Service")]
 impl AboutApi {
     /// Greet somebody
+    ///
+    /// Shows that requests get through, with a text of your own to find again.
     #[oai(path = "/hello", method = "get", operation_id = "say_hello")]
     async fn say_hello(
         &self,
         /// Whom: 1 to 100 characters.
         #[oai(default = "world", validator(min_length = 1, max_length = 100))]
         name: Query<String>,
-    ) -> Result<Greeted> {
-        let message = format!("Hello, {}!", name.0);
-        Ok(Greeted::Greeted(Json(Greeting { message })))
+    ) -> Greeted {
+        Greeted::Greeted(Json(Greeting::to(&name.0)))
     }
 
     /// Which version is running?
+    ///
+    /// The same that `drawbridge-host --version` says.
     #[oai(path = "/version", method = "get", operation_id = "find_version")]
     async fn find_version(&self) -> FoundVersion {
         FoundVersion::Found(Json(Version {
