@@ -5,12 +5,14 @@ use std::{sync::Arc, time::Duration};
 use poem::{
     Body, Endpoint, IntoResponse, Middleware, Request, Response, Result,
     error::ReadBodyError,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Level, event, info_span};
 
 use super::{
+    client_address::{ClientAddress, IsHttps},
+    fields::{Operation, Parts},
     problem::{self, Failure, Problem},
     request_id,
     routes::Routes,
@@ -31,6 +33,7 @@ pub struct Edge {
 struct Limits {
     request_timeout: Duration,
     body_limit_bytes: usize,
+    trusted_proxies: usize,
 }
 
 impl Edge {
@@ -40,6 +43,7 @@ impl Edge {
             limits: Limits {
                 request_timeout: settings.request_timeout(),
                 body_limit_bytes: settings.body_limit_bytes,
+                trusted_proxies: settings.trusted_proxies,
             },
             metrics,
             routes,
@@ -90,26 +94,29 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
 }
 
 impl<E: Endpoint> Guarded<E> {
-    async fn answer(&self, request: Request) -> Response {
+    async fn answer(&self, mut request: Request) -> Response {
         let started = Instant::now();
         let _in_flight = self.metrics.request();
         let method = request.method().clone();
+        let client = ClientAddress::of(&request, self.limits.trusted_proxies);
+        let is_https = IsHttps::of(&request, self.limits.trusted_proxies);
+        request.extensions_mut().insert(client);
+        request.extensions_mut().insert(is_https);
         let route = self.routes.find(request.uri().path());
         // Neither path nor query: they can hold what does not belong in a log.
         let pattern = route.map_or(&self.nowhere, |route| &route.pattern);
-        let mut response = match self
-            .handle(request, pattern, started + self.limits.request_timeout)
-            .await
-        {
+        let operation = route.and_then(|route| self.routes.operation(route, &method));
+        let deadline = started + self.limits.request_timeout;
+        let mut response = match self.handle(request, operation, deadline).await {
             Ok(response) => response,
             Err(problem) => problem.into_response(),
         };
         let status = response.status();
-        // The net under everything that answers an error in its own words.
+        // The net under everything that answers an error in its own words. A page may: a browser's user reads it.
         if (status.is_client_error() || status.is_server_error())
             && response
                 .content_type()
-                .is_none_or(|kind| kind != problem::CONTENT_TYPE)
+                .is_none_or(|kind| kind != problem::CONTENT_TYPE && !kind.starts_with("text/html"))
         {
             response = Problem::of_status(status).into_response();
         }
@@ -118,33 +125,22 @@ impl<E: Endpoint> Guarded<E> {
         {
             response.headers_mut().insert(header::ALLOW, allow);
         }
-        let elapsed = started.elapsed();
-        self.metrics.observe(pattern, &method, status, elapsed);
-        let route = &**pattern;
-        let (status, duration_ms) = (status.as_u16(), elapsed.as_secs_f64() * 1e3);
-        let duration_ms = (duration_ms * 1e3).round() / 1e3;
-        macro_rules! log {
-            ($level:expr) => {
-                event!(
-                    target: "drawbridge::access", $level,
-                    method = method.as_str(), route, status, duration_ms,
-                    "{method} {route} {status}"
-                )
-            };
-        }
-        // Load balancers ask these every few seconds, for ever; why it is not ready is logged where it is found out.
-        if matches!(route, "/health" | "/ready") {
-            log!(Level::DEBUG);
-        } else {
-            log!(Level::INFO);
-        }
+        let seen = Seen {
+            method: &method,
+            pattern,
+            status,
+            elapsed: started.elapsed(),
+            client,
+        };
+        seen.count(&self.metrics);
+        seen.log();
         response
     }
 
     async fn handle(
         &self,
         mut request: Request,
-        pattern: &str,
+        operation: Option<Operation<'_>>,
         deadline: Instant,
     ) -> Result<Response, Problem> {
         let limit = self.limits.body_limit_bytes;
@@ -167,6 +163,13 @@ impl<E: Endpoint> Guarded<E> {
             }
             Err(_) => return Err(Problem::of_status(StatusCode::REQUEST_TIMEOUT)),
         };
+        let parts = Parts {
+            uri: request.uri().clone(),
+            headers: operation.map_or_else(HeaderMap::new, |operation| {
+                operation.given_headers(request.headers())
+            }),
+            body: body.clone(),
+        };
         request.set_body(Body::from_bytes(body));
         match timeout_at(deadline, self.inner.call(request)).await {
             Ok(Ok(response)) => Ok(response.into_response()),
@@ -175,7 +178,7 @@ impl<E: Endpoint> Guarded<E> {
                 if error.status().is_server_error() && !error.is::<Failure>() {
                     tracing::error!("no answer: {error}");
                 }
-                Err(Problem::of_error(&error, pattern))
+                Err(Problem::of_error(&error, operation, &parts))
             }
             Err(_) => {
                 tracing::warn!(
@@ -186,6 +189,48 @@ impl<E: Endpoint> Guarded<E> {
             }
         }
     }
+}
+
+/// One request and its answer.
+struct Seen<'a> {
+    method: &'a Method,
+    /// [`NOWHERE`] if there is none.
+    pattern: &'a Arc<str>,
+    status: StatusCode,
+    elapsed: Duration,
+    client: ClientAddress,
+}
+
+impl Seen<'_> {
+    fn count(&self, metrics: &Metrics) {
+        metrics.observe(self.pattern, self.method, self.status, self.elapsed);
+    }
+
+    fn log(&self) {
+        let (method, route) = (self.method, &**self.pattern);
+        let (status, client) = (self.status.as_u16(), self.client.0);
+        let duration_ms = (self.elapsed.as_secs_f64() * 1e6).round() / 1e3;
+        macro_rules! log {
+            ($level:expr) => {
+                event!(
+                    target: "drawbridge::access", $level,
+                    method = method.as_str(), route, status, duration_ms, %client,
+                    "{method} {route} {status}"
+                )
+            };
+        }
+        // Load balancers ask these every few seconds, for ever; why it is not ready is logged where it is found out.
+        if is_probe(route) {
+            log!(Level::DEBUG);
+        } else {
+            log!(Level::INFO);
+        }
+    }
+}
+
+/// Whether a load balancer asks this to learn how the server is.
+pub fn is_probe(route: &str) -> bool {
+    matches!(route, "/health" | "/ready")
 }
 
 #[cfg(test)]

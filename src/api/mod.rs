@@ -1,19 +1,24 @@
 //! HTTP: one file per resource, [`edge`] around all of them, [`problem`] the one error body.
 
 mod about;
+mod client_address;
 mod docs;
 mod document;
 mod edge;
+mod fields;
 mod health;
 mod items;
 mod metrics;
 mod problem;
 mod request_id;
 mod routes;
+mod schema;
 mod tags;
 mod text;
 
+pub use client_address::{ClientAddress, IsHttps};
 pub use document::document;
+pub use fields::FieldError;
 pub use health::Lifecycle;
 pub use metrics::{PATH as METRICS_PATH, page as metrics_page};
 pub use problem::Problem;

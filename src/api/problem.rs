@@ -1,6 +1,6 @@
 //! The one error body: RFC 9457, `application/problem+json`.
 
-use std::any::Any;
+use std::{any::Any, time::Duration};
 
 use poem::{
     IntoResponse, Response,
@@ -14,14 +14,17 @@ use poem_openapi::{
 };
 use serde::Serialize;
 
-use super::request_id;
+use super::{
+    fields::{FieldError, Operation, Parts, Place},
+    request_id,
+};
 use crate::db::DbError;
 use crate::error_chain::chain;
 
 /// The media type of [`Problem`].
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// What a client is asked to wait before it tries again, seconds.
+/// What a client is asked to wait before it tries again where nobody knows better, seconds.
 pub const RETRY_AFTER_SECONDS: &str = "2";
 
 /// Longer texts repeat the request's own body back.
@@ -43,23 +46,48 @@ pub struct Problem {
     detail: String,
     /// Names this request in the server's log; the same as the header `x-request-id`.
     request_id: String,
+    /// Which fields are wrong, and how: all that could be found. Absent: no field by itself is wrong.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Vec<FieldError>>,
+    #[oai(skip)]
+    #[serde(skip)]
+    retry_after_seconds: Option<u64>,
 }
 
 impl Problem {
     /// A problem of the request being handled.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        let mut detail: String = detail.into();
-        if let Some((end, _)) = detail.char_indices().nth(DETAIL_LIMIT) {
-            detail.truncate(end);
-            detail.push('…');
-        }
+        let detail = shortened(detail.into());
         Self {
             kind: "about:blank".to_owned(),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail,
             request_id: request_id::current(),
+            errors: None,
+            retry_after_seconds: None,
         }
+    }
+
+    /// Names the wrong fields, in the order of importance.
+    #[must_use]
+    pub fn with_errors(mut self, mut errors: Vec<FieldError>) -> Self {
+        for error in &mut errors {
+            error.field = shortened(std::mem::take(&mut error.field));
+            error.detail = shortened(std::mem::take(&mut error.detail));
+        }
+        self.errors = (!errors.is_empty()).then_some(errors);
+        self
+    }
+
+    /// Says when another try makes sense, for 429 and 503: the header `Retry-After`, in whole seconds, rounded up. Only
+    /// where the problem itself becomes the answer: an answer enum has to name the header by itself.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.retry_after_seconds = Some(seconds.max(1));
+        self
     }
 
     /// The text for a status nobody said more about. What went wrong inside stays inside.
@@ -73,6 +101,9 @@ impl Problem {
             }
             StatusCode::PAYLOAD_TOO_LARGE => {
                 "The request's body is larger than this server accepts."
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                "Too many requests; the Retry-After header says how many seconds to wait."
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 "The service cannot answer at the moment; try again shortly."
@@ -89,8 +120,9 @@ impl Problem {
         Self::new(status, detail)
     }
 
-    /// The text for what the framework refused before a handler ran, on a path of this `pattern`.
-    pub fn of_error(error: &poem::Error, pattern: &str) -> Self {
+    /// The text for what the framework refused before a handler ran. `parts` are those of the request, and `operation`
+    /// is what it asked for.
+    pub fn of_error(error: &poem::Error, operation: Option<Operation<'_>>, parts: &Parts) -> Self {
         let status = error.status();
         if status.is_server_error()
             || error.is::<NotFoundError>()
@@ -98,31 +130,73 @@ impl Problem {
         {
             return Self::of_status(status);
         }
-        let detail = if let Some(error) = error.downcast_ref::<ParsePathError>() {
-            let name = path_parameter(error.name, pattern);
-            format!(
-                "The {name} in the path is not valid: {}",
-                readable(&error.reason)
+        let (place, name, reason) = if let Some(error) = error.downcast_ref::<ParsePathError>() {
+            let pattern = operation.map_or("", |operation| operation.pattern);
+            (
+                Place::Path,
+                path_parameter(error.name, pattern),
+                &error.reason,
             )
         } else if let Some(error) = error.downcast_ref::<ParseParamError>() {
-            format!(
-                "The parameter {} is not valid: {}",
-                error.name,
-                readable(&error.reason)
-            )
+            (Place::Query, error.name, &error.reason)
         } else if let Some(error) = error.downcast_ref::<ParseRequestPayloadError>() {
-            format!(
-                "The request's body is not valid: {}",
-                readable(&error.reason)
-            )
+            (Place::Body, "", &error.reason)
         } else if error.is::<ContentTypeError>() {
-            "The request's body must be JSON; send the header Content-Type: application/json."
-                .to_owned()
+            let detail =
+                "The request's body must be JSON; send the header Content-Type: application/json.";
+            return Self::new(status, detail);
         } else {
             return Self::of_status(status);
         };
+        let mut found = operation.map_or_else(Vec::new, |operation| operation.wrong_fields(parts));
+        // What the document does not say, the framework still does: for a body, in a text that may name a field.
+        if !found.iter().any(|(at, error)| match place {
+            Place::Body => *at == place,
+            _ => error.field == name,
+        }) {
+            let (name, detail) = match place {
+                Place::Body => named_field(reason).unwrap_or((name, reason)),
+                _ => (name, reason.as_str()),
+            };
+            let detail = format!("is not valid: {}", readable(detail));
+            found.insert(0, (place, FieldError::new(name, detail)));
+        }
+        let Some((first, others)) = found.split_first() else {
+            return Self::of_status(status);
+        };
+        let mut detail = format!("{} {}.", first.0.subject(&first.1.field), first.1.detail);
+        if !others.is_empty() {
+            detail = format!("{} `errors` has {} more.", shortened(detail), others.len());
+        }
+        let errors = found.into_iter().map(|(_, error)| error);
         Self::new(status, detail)
+            .with_errors(errors.filter(|error| !error.field.is_empty()).collect())
     }
+}
+
+/// The field that a text of the framework names (`… field `name` verification failed. …`), and the rest of the text.
+fn named_field(reason: &str) -> Option<(&str, &str)> {
+    let (_, rest) = reason.split_once("field `")?;
+    let (name, rest) = rest.split_once('`')?;
+    let rest = rest
+        .trim_start_matches(" verification failed. ")
+        .trim_start_matches('.');
+    Some((
+        name,
+        if rest.is_empty() {
+            "it is not known"
+        } else {
+            rest
+        },
+    ))
+}
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(DETAIL_LIMIT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// The framework counts path parameters (`param0`) instead of naming them.
@@ -160,13 +234,24 @@ impl IntoResponse for Problem {
             .status(status)
             .content_type(CONTENT_TYPE)
             .body(body);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(
-                header::RETRY_AFTER,
-                HeaderValue::from_static(RETRY_AFTER_SECONDS),
-            );
+        let retry_after = match (status, self.retry_after_seconds) {
+            (_, Some(seconds)) => Some(HeaderValue::from(seconds)),
+            (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS, None) => {
+                Some(HeaderValue::from_static(RETRY_AFTER_SECONDS))
+            }
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
+    }
+}
+
+/// Lets a handler return a problem with `?`.
+impl From<Problem> for poem::Error {
+    fn from(problem: Problem) -> Self {
+        Self::from_response(problem.into_response())
     }
 }
 

@@ -2,11 +2,20 @@
 
 use std::sync::Arc;
 
+use poem::http::Method;
 use serde_json::Value;
+
+use super::{fields::Operation, schema::Schemas};
 
 /// All routes. Cloning shares them.
 #[derive(Debug, Clone)]
-pub struct Routes(Arc<[KnownRoute]>);
+pub struct Routes(Arc<Published>);
+
+#[derive(Debug)]
+struct Published {
+    routes: Vec<KnownRoute>,
+    document: Value,
+}
 
 /// One path pattern.
 #[derive(Debug)]
@@ -46,12 +55,34 @@ impl Routes {
             pattern: (*page).into(),
             allow: "GET, HEAD".to_owned(),
         });
-        Self(pages.chain(documented).collect())
+        Self(Arc::new(Published {
+            routes: pages.chain(documented).collect(),
+            document: document.clone(),
+        }))
     }
 
     /// The route that `path` belongs to.
     pub fn find(&self, path: &str) -> Option<&KnownRoute> {
-        self.0.iter().find(|route| matches(&route.pattern, path))
+        let mut routes = self.0.routes.iter();
+        routes.find(|route| matches(&route.pattern, path))
+    }
+
+    /// What is published of `method` on this route, if anything is.
+    pub fn operation<'a>(
+        &'a self,
+        route: &'a KnownRoute,
+        method: &Method,
+    ) -> Option<Operation<'a>> {
+        let document = &self.0.document;
+        let method = match *method {
+            Method::HEAD => "get".to_owned(),
+            _ => method.as_str().to_lowercase(),
+        };
+        Some(Operation {
+            pattern: &route.pattern,
+            object: document["paths"].get(&*route.pattern)?.get(method)?,
+            schemas: Schemas(&document["components"]["schemas"]),
+        })
     }
 }
 

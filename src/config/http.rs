@@ -23,6 +23,11 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "the largest request body accepted; more is answered 413",
     },
     Key {
+        name: "http.trusted_proxies",
+        shape: Shape::Whole("a number of proxies", 0, 10),
+        meaning: "how many proxies stand in front, each adding to `X-Forwarded-For`; 0: the client is who connects",
+    },
+    Key {
         name: "http.shutdown_delay_seconds",
         shape: Shape::Whole("whole seconds", 0, 300),
         meaning: "after SIGTERM, how long `/ready` says no while requests are still taken",
@@ -44,6 +49,9 @@ pub struct HttpSettings {
     pub request_timeout_seconds: u64,
     /// The largest request body accepted; more is answered 413. Bytes, 1 KiB to 16 MiB.
     pub body_limit_bytes: usize,
+    /// How many proxies stand between client and server, each adding one address to `X-Forwarded-For`. 0 to 10; with 0
+    /// the client is whoever connects, and the header is the client's own invention.
+    pub trusted_proxies: usize,
     /// After SIGTERM: how long `/ready` answers 503 while requests are still accepted, so that a load balancer with
     /// other targets stops sending first. Seconds, 0 to 300; 0 suits a single backend, which nothing else can replace.
     pub shutdown_delay_seconds: u64,
@@ -57,6 +65,7 @@ impl Default for HttpSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             request_timeout_seconds: 10,
             body_limit_bytes: 64 * 1024,
+            trusted_proxies: 0,
             shutdown_delay_seconds: 0,
             shutdown_grace_seconds: 20,
         }

@@ -1,6 +1,6 @@
 use crate::support::{
     postgres,
-    server::{TestServer, wait_for},
+    server::{Answer, TestServer, wait_for},
 };
 
 #[tokio::test]
@@ -25,6 +25,54 @@ async fn every_refusal_is_a_problem_body_with_the_request_id() {
     server
         .send(format!("{chunked}5\r\n{{\"nam\r\n0\r\n\r\n"))
         .problem(400);
+}
+
+#[tokio::test]
+async fn all_wrong_fields_are_listed_by_name() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&database.config());
+    let fields = |answer: Answer| -> Vec<String> {
+        answer.problem(400);
+        let body = answer.json();
+        let errors = body["errors"].as_array();
+        let errors = errors.unwrap_or_else(|| panic!("no errors: {body}"));
+        assert!(
+            errors
+                .iter()
+                .all(|error| error["detail"].as_str() > Some(""))
+        );
+        let names = errors.iter().map(|error| error["field"].as_str().unwrap());
+        names.map(ToOwned::to_owned).collect()
+    };
+    let wrong = |body: &str| fields(server.post("/items", body));
+    assert_eq!(wrong("{}"), ["name"]);
+    assert_eq!(wrong(r#"{"name": 5}"#), ["name"]);
+    assert_eq!(
+        wrong(r#"{"name": null, "description": []}"#),
+        ["name", "description"]
+    );
+    let long = "d".repeat(4001);
+    assert_eq!(
+        wrong(&format!(
+            r#"{{"colour": 1, "name": "", "description": "{long}", "size": 2}}"#
+        )),
+        ["colour", "name", "description", "size"]
+    );
+    assert_eq!(fields(server.get("/items?limit=201")), ["limit"]);
+    assert_eq!(fields(server.get("/items?limit=many")), ["limit"]);
+    assert_eq!(fields(server.get("/items/7")), ["id"]);
+    assert_eq!(fields(server.get("/items/%37")), ["id"]);
+    // What is wrong as a whole is said in words only.
+    for body in ["", "[]", "{", "5"] {
+        let answer = server.post("/items", body);
+        assert!(
+            answer.problem(400).starts_with("The request's body"),
+            "{answer:?}"
+        );
+        assert_eq!(answer.json().get("errors"), None);
+    }
+    let detail = server.get("/items?limit=201").problem(400);
+    assert_eq!(detail, "The parameter limit must be at most 200.");
 }
 
 #[tokio::test]
@@ -148,6 +196,7 @@ async fn each_request_is_one_log_line_with_pattern_status_and_duration_and_no_pa
     });
     assert_eq!(line["route"], "/items/{id}");
     assert_eq!(line["method"], "GET");
+    assert_eq!(line["client"], "127.0.0.1");
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
     wait_for("the second line", || {
         server.log().contains("(none)").then_some(())
