@@ -4,6 +4,7 @@
 //! `DRAWBRIDGE_HTTP__LISTEN`), systemd credentials. A key nobody knows is an error in every source. The database
 //! password is no key at all: it comes from a file, because files and environment dumps get copied around.
 
+mod cache;
 mod database;
 mod error;
 mod http;
@@ -12,6 +13,7 @@ mod log;
 mod metrics;
 mod password;
 
+pub use cache::CacheSettings;
 pub use database::DatabaseSettings;
 pub use error::ConfigError;
 pub use http::HttpSettings;
@@ -42,6 +44,8 @@ pub struct Config {
     pub http: HttpSettings,
     /// Where the data is.
     pub database: DatabaseSettings,
+    /// Answers that are used again.
+    pub cache: CacheSettings,
     /// What is logged, and how.
     pub log: LogSettings,
     /// Who may read what the server counts.

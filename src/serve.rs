@@ -20,6 +20,7 @@ use tracing::info;
 
 use crate::{
     api::{self, Lifecycle, State},
+    cache::Cache,
     config::Config,
     db::{ConnectError, Database, migrate},
     metrics::Metrics,
@@ -127,6 +128,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let database = Database::open(&config.database, metrics.clone())?;
     let lifecycle = Lifecycle::default();
     let state = State {
+        cache: Cache::open(
+            &config.cache,
+            config.database.statement_timeout(),
+            metrics.clone(),
+        ),
         database: database.clone(),
         lifecycle: lifecycle.clone(),
         metrics,

@@ -7,19 +7,28 @@ use poem_openapi::{
     payload::Json,
     types::Example,
 };
+use serde::Serialize;
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
 use super::{
     document,
+    header::HeaderText,
+    payload::JsonText,
     problem::{Failure, Problem},
     tags::Tag,
     text::Text,
 };
-use crate::db::{Database, DbError, items};
+use crate::{
+    cache::{Cache, Entry, Key, Scope},
+    db::{Database, items},
+};
+
+/// The resource's name in the cache.
+const RESOURCE: &str = "items";
 
 /// An item as it is stored.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct Item {
     /// Assigned by the server.
@@ -29,6 +38,7 @@ struct Item {
     /// What there is to say about it; null: nothing.
     description: Option<String>,
     /// When it was stored, UTC.
+    #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
 }
 
@@ -80,7 +90,7 @@ enum CreatedItem {
     /// The item is stored.
     #[oai(status = 201)]
     Created(
-        Json<Item>,
+        JsonText<Item>,
         /// The path of the new item.
         #[oai(header = "Location")]
         String,
@@ -91,14 +101,24 @@ enum CreatedItem {
 enum ListedItems {
     /// The newest items, newest first.
     #[oai(status = 200)]
-    Listed(Json<Vec<Item>>),
+    Listed(
+        JsonText<Vec<Item>>,
+        /// `hit`, `miss` or `bypass`: whether the answer was kept from before.
+        #[oai(header = "X-Cache")]
+        HeaderText,
+    ),
 }
 
 #[derive(ApiResponse)]
 enum FoundItem {
     /// The item.
     #[oai(status = 200)]
-    Found(Json<Item>),
+    Found(
+        JsonText<Item>,
+        /// `hit`, `miss` or `bypass`: whether the answer was kept from before.
+        #[oai(header = "X-Cache")]
+        HeaderText,
+    ),
     /// No item has this id.
     #[oai(status = 404, content_type = "application/problem+json")]
     Missing(Json<Problem>),
@@ -115,16 +135,20 @@ impl ItemsApi {
     async fn create_item(
         &self,
         database: Data<&Database>,
+        cache: Data<&Cache>,
         item: Json<CreateItem>,
     ) -> Result<CreatedItem> {
-        let description = item.description.as_ref().map(|text| text.0.as_str());
-        let stored = async {
+        let database = database.clone();
+        let stored = cache.write([Scope::lists(RESOURCE)], async move {
+            let item = item.0;
+            let description = item.description.as_ref().map(|text| text.0.as_str());
             let mut connection = database.connection().await?;
             items::create_item(&mut connection, &item.name.0, description).await
-        };
+        });
         let item: Item = stored.await.map_err(Failure::from)?.into();
         let location = format!("/items/{}", item.id);
-        Ok(CreatedItem::Created(Json(item), location))
+        let text = JsonText::of(&item).map_err(Failure::from)?;
+        Ok(CreatedItem::Created(text, location))
     }
 
     /// List items
@@ -134,6 +158,7 @@ impl ItemsApi {
     async fn list_items(
         &self,
         database: Data<&Database>,
+        cache: Data<&Cache>,
         /// How many items at most.
         #[oai(
             default = "default_limit",
@@ -141,14 +166,23 @@ impl ItemsApi {
         )]
         limit: Query<u16>,
     ) -> Result<ListedItems> {
-        let found = async {
+        let key = Key::page(RESOURCE, format!("limit={}", limit.0));
+        let load = async {
             let mut connection = database.connection().await?;
-            items::list_items(&mut connection, limit.0).await
+            let found = items::list_items(&mut connection, limit.0).await?;
+            let found: Vec<_> = found.into_iter().map(Item::from).collect();
+            let entry = Entry {
+                body: JsonText::of(&found)?.into_bytes(),
+                etag: None,
+                link: None,
+            };
+            Ok::<_, Failure>(entry)
         };
-        let found = found.await.map_err(Failure::from)?;
-        Ok(ListedItems::Listed(Json(
-            found.into_iter().map(Item::from).collect(),
-        )))
+        let (entry, outcome) = cache.get_or_load(key, load).await?;
+        Ok(ListedItems::Listed(
+            JsonText::finished(entry.body),
+            outcome.into(),
+        ))
     }
 
     /// Find one item
@@ -158,16 +192,27 @@ impl ItemsApi {
     async fn find_item(
         &self,
         database: Data<&Database>,
+        cache: Data<&Cache>,
         /// The item's id.
         id: Path<Uuid>,
     ) -> Result<FoundItem> {
-        let found = async {
+        let load = async {
             let mut connection = database.connection().await?;
-            items::find_item(&mut connection, id.0).await
+            let Some(item) = items::find_item(&mut connection, id.0).await? else {
+                return Ok(None);
+            };
+            let entry = Entry {
+                body: JsonText::of(&Item::from(item))?.into_bytes(),
+                etag: None,
+                link: None,
+            };
+            Ok::<_, Failure>(Some(entry))
         };
-        let found: Result<_, DbError> = found.await;
-        Ok(match found.map_err(Failure::from)? {
-            Some(item) => FoundItem::Found(Json(item.into())),
+        let found = cache.get_or_find(Key::row(RESOURCE, id.0), load).await?;
+        Ok(match found {
+            Some((entry, outcome)) => {
+                FoundItem::Found(JsonText::finished(entry.body), outcome.into())
+            }
             None => FoundItem::Missing(Json(Problem::new(
                 StatusCode::NOT_FOUND,
                 format!("No item has the id {}.", id.0),

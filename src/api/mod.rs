@@ -6,9 +6,11 @@ mod docs;
 mod document;
 mod edge;
 mod fields;
+mod header;
 mod health;
 mod items;
 mod metrics;
+mod payload;
 mod problem;
 mod request_id;
 mod routes;
@@ -26,7 +28,7 @@ pub use problem::Problem;
 use poem::{Endpoint, EndpointExt, Response, Route, get, middleware::CatchPanic};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 
-use crate::{config::Config, db::Database, metrics::Metrics, version};
+use crate::{cache::Cache, config::Config, db::Database, metrics::Metrics, version};
 
 /// The documented part of the API. To add a resource: its file, its `Api` here, its queries in `db/`, its tests in
 /// `tests/api/`, and the snapshot renewed.
@@ -55,6 +57,8 @@ fn service() -> OpenApiService<
 /// What the handlers share.
 #[derive(Clone)]
 pub struct State {
+    /// Finished answers.
+    pub cache: Cache,
     /// Where the data is.
     pub database: Database,
     /// Whether the process has been asked to end.
@@ -76,6 +80,7 @@ pub fn app(config: &Config, state: State) -> impl Endpoint<Output = Response> + 
     }
     let routes = routes::Routes::of(&document, &pages);
     app.nest_no_strip("/", service())
+        .data(state.cache)
         .data(state.database)
         .data(state.lifecycle)
         .with(CatchPanic::new().with_handler(problem::AfterPanic))

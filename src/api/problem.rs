@@ -257,7 +257,7 @@ impl From<Problem> for poem::Error {
 
 /// What a handler returns with `?` when the database failed it: 503 where another try may succeed, 500 where it will
 /// not. The cause is in the log by then; the edge writes the body, which has nothing of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the database failed a request")]
 pub struct Failure(StatusCode);
 
@@ -275,6 +275,13 @@ impl From<DbError> for Failure {
             return Self(StatusCode::SERVICE_UNAVAILABLE);
         }
         tracing::error!("{text}");
+        Self(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        tracing::error!("an answer cannot be written as JSON: {error}");
         Self(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, database, http, log, metrics};
+use super::{Config, ConfigError, cache, database, http, log, metrics};
 
 /// One key of the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +40,15 @@ impl fmt::Display for Shape {
 
 /// Every key, by section. A unit test keeps them equal to the fields of [`Config`].
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    [http::KEYS, database::KEYS, log::KEYS, metrics::KEYS]
-        .into_iter()
-        .flatten()
+    [
+        http::KEYS,
+        database::KEYS,
+        cache::KEYS,
+        log::KEYS,
+        metrics::KEYS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The shape of the value of the key `name`.

@@ -68,7 +68,10 @@ async fn a_database_that_goes_away_makes_it_unready_and_one_that_comes_back_need
 async fn connections_that_died_while_idle_are_not_handed_out() {
     const POOL: usize = 4;
     let database = postgres::shared().database().await;
-    let server = TestServer::start(&format!("{}pool_size = {POOL}\n", database.config()));
+    let server = TestServer::start(&format!(
+        "{}pool_size = {POOL}\n[cache]\nseconds = 0\n",
+        database.config()
+    ));
     let (holder, watch) = (database.session().await, database.session().await);
     let count = |query: &'static str| {
         let rows =

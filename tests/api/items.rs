@@ -48,7 +48,8 @@ async fn an_absent_and_a_null_description_are_the_same() {
 #[tokio::test]
 async fn list_items_is_newest_first_and_bounded() {
     let database = postgres::shared().database().await;
-    let server = TestServer::start(&database.config());
+    // What is stored behind its back is seen at once only without a cache.
+    let server = TestServer::start(&format!("{}[cache]\nseconds = 0\n", database.config()));
     assert_eq!(server.get("/items").json(), json!([]));
     let session = database.session().await;
     session

@@ -1,6 +1,7 @@
 //! The API through the real server and a real Postgres, and `drawbridge dev`.
 
 mod browser;
+mod cache;
 mod configuration;
 mod contract;
 mod database;

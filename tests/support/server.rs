@@ -179,7 +179,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn read(mut stream: TcpStream) -> Self {
+    pub fn read(mut stream: TcpStream) -> Self {
         let mut bytes = Vec::new();
         // A reset after the answer loses nothing of it.
         drop(stream.read_to_end(&mut bytes));

@@ -1,0 +1,322 @@
+//! Answers that are used again, and never when they must not be.
+
+use std::{
+    io::Write as _,
+    net::{Shutdown, TcpStream},
+    thread,
+};
+
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::support::{
+    postgres::{self, TestDatabase},
+    server::{Answer, TestServer, wait_for},
+};
+
+/// Limits that nothing reaches while a load is held.
+const PATIENT: &str = "statement_timeout_seconds = 100\n[http]\nrequest_timeout_seconds = 200\n";
+
+fn outcome(answer: &Answer) -> &str {
+    answer.header("x-cache").unwrap_or("(no x-cache)")
+}
+
+fn names(answer: &Answer) -> Vec<String> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let items = answer.json();
+    let name = |item: &Value| item["name"].as_str().unwrap().to_owned();
+    items.as_array().unwrap().iter().map(name).collect()
+}
+
+/// Stores an item; its path.
+fn store(server: &TestServer, name: &str) -> String {
+    let answer = server.post("/items", json!({ "name": name }).to_string());
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.header("location").unwrap().to_owned()
+}
+
+/// Stops every SELECT that sees a row after it has taken its snapshot: what it answers is as old as its beginning,
+/// whatever is written meanwhile. It counts them too.
+struct Hold {
+    session: tokio_postgres::Client,
+}
+
+impl Hold {
+    /// The database must have its tables.
+    async fn prepare(database: &TestDatabase<'_>) -> Self {
+        let session = database.session().await;
+        // Row security asks the function for each row a SELECT finds.
+        let script = "
+            CREATE SEQUENCE loads;
+            GRANT ALL ON SEQUENCE loads TO PUBLIC;
+            CREATE FUNCTION hold() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+            BEGIN
+                IF current_query() ILIKE 'SELECT%' THEN
+                    PERFORM nextval('loads');
+                    PERFORM pg_advisory_xact_lock_shared(7);
+                END IF;
+                RETURN true;
+            END $$;
+            ALTER TABLE items ENABLE ROW LEVEL SECURITY;
+            ALTER TABLE items FORCE ROW LEVEL SECURITY;
+            CREATE POLICY held ON items USING (hold()) WITH CHECK (true);";
+        session.batch_execute(script).await.unwrap();
+        Self { session }
+    }
+
+    fn number(&self, query: &str) -> i64 {
+        tokio::task::block_in_place(|| {
+            let row = Handle::current().block_on(self.session.query_one(query, &[]));
+            row.unwrap().get(0)
+        })
+    }
+
+    fn run(&self, statement: &str) {
+        tokio::task::block_in_place(|| {
+            Handle::current().block_on(self.session.batch_execute(statement))
+        })
+        .unwrap();
+    }
+
+    fn begin(&self) {
+        self.run("SELECT pg_advisory_lock(7)");
+    }
+
+    fn end(&self) {
+        self.run("SELECT pg_advisory_unlock(7)");
+    }
+
+    /// How many wait now.
+    fn waiting(&self) -> i64 {
+        self.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
+    }
+
+    fn wait_for_waiting(&self, count: i64) {
+        wait_for(&format!("{count} loads to wait"), || {
+            (self.waiting() == count).then_some(())
+        });
+    }
+
+    /// How many there have been.
+    fn loads(&self) -> i64 {
+        self.number("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM loads")
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_used_again_until_what_it_shows_is_written_and_costs_no_query() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&database.config());
+    let session = database.session().await;
+    let path = store(&server, "first");
+    for path in [path.as_str(), "/items", "/items?limit=7"] {
+        let loaded = server.get(path);
+        assert_eq!(outcome(&loaded), "miss", "{path}");
+        let again = server.get(path);
+        assert_eq!(outcome(&again), "hit", "{path}");
+        assert_eq!((again.status, &again.body), (200, &loaded.body));
+        assert_eq!(again.header("content-type"), loaded.header("content-type"));
+        assert_eq!(outcome(&server.method("HEAD", path)), "hit", "{path}");
+    }
+    // Nobody is asked: what changes behind the API's back is not seen.
+    session
+        .batch_execute("UPDATE items SET name = 'changed'")
+        .await
+        .unwrap();
+    assert_eq!(names(&server.get("/items")), ["first"]);
+
+    // The row is not written, its lists are.
+    store(&server, "second");
+    let lists = server.get("/items");
+    assert_eq!(outcome(&lists), "miss");
+    assert_eq!(names(&lists), ["second", "changed"]);
+    assert_eq!(outcome(&server.get("/items?limit=7")), "miss");
+    assert_eq!(outcome(&server.get(&path)), "hit");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_kept_and_nothing_is_when_it_is_off() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&database.config());
+    let off = TestServer::start(&format!("{}[cache]\nseconds = 0\n", database.config()));
+    let session = database.session().await;
+    let id = "00000000-0000-0000-0000-000000000007";
+    let path = format!("/items/{id}");
+    for server in [&server, &off] {
+        server.get(&path).problem(404);
+    }
+    session
+        .batch_execute(&format!(
+            "INSERT INTO items (id, name) VALUES ('{id}', 'there')"
+        ))
+        .await
+        .unwrap();
+    assert_eq!(server.get(&path).json()["name"], "there");
+    for _ in 0..2 {
+        assert_eq!(outcome(&off.get(&path)), "bypass");
+        assert_eq!(outcome(&off.get("/items")), "bypass");
+    }
+    session.batch_execute("DELETE FROM items").await.unwrap();
+    off.get(&path).problem(404);
+    assert_eq!(outcome(&server.get(&path)), "hit");
+}
+
+#[tokio::test]
+async fn an_answer_ends_with_its_time() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&format!("{}[cache]\nseconds = 1\n", database.config()));
+    let session = database.session().await;
+    store(&server, "before");
+    assert_eq!(names(&server.get("/items")), ["before"]);
+    session
+        .batch_execute("UPDATE items SET name = 'after'")
+        .await
+        .unwrap();
+    wait_for("the list as it is now", || {
+        (names(&server.get("/items")) == ["after"]).then_some(())
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_began_before_a_write_neither_stays_nor_answers_who_came_after_it() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&format!("{}{PATIENT}", database.config()));
+    store(&server, "old");
+    let hold = Hold::prepare(&database).await;
+    hold.begin();
+    thread::scope(|scope| {
+        let before = scope.spawn(|| server.get("/items"));
+        hold.wait_for_waiting(1);
+        store(&server, "new");
+        let after = scope.spawn(|| server.get("/items"));
+        // A load of its own: it does not wait for the one under way.
+        hold.wait_for_waiting(2);
+        hold.end();
+        assert_eq!(
+            names(&before.join().unwrap()),
+            ["old"],
+            "the load was not held, so nothing is tested"
+        );
+        assert_eq!(names(&after.join().unwrap()), ["new", "old"]);
+    });
+    let kept = server.get("/items");
+    assert_eq!(
+        (outcome(&kept), names(&kept)),
+        ("hit", vec!["new".into(), "old".into()])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_who_ask_at_once_are_one_query() {
+    const CLIENTS: usize = 100;
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&format!("{}{PATIENT}", database.config()));
+    store(&server, "one");
+    let hold = Hold::prepare(&database).await;
+    hold.begin();
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let mut stream = TcpStream::connect(server.address()).unwrap();
+                stream
+                    .write_all(b"GET /items HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                    .unwrap();
+                scope.spawn(|| Answer::read(stream))
+            })
+            .collect();
+        hold.wait_for_waiting(1);
+        // Behind all of them in the queue of connections to accept.
+        for _ in 0..20 {
+            server.get("/health");
+        }
+        assert_eq!(hold.waiting(), 1);
+        hold.end();
+        clients.into_iter().map(|it| it.join().unwrap()).collect()
+    });
+    assert!(answers.iter().all(|answer| names(answer) == ["one"]));
+    assert_eq!(hold.loads(), 1);
+    let waited = answers.iter().filter(|it| outcome(it) == "miss").count();
+    assert!(waited > 1, "nobody waited, so nothing is tested");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_load_that_is_given_up_loads_and_one_that_fails_is_not_kept() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&format!("{}{PATIENT}", database.config()));
+    store(&server, "one");
+    let hold = Hold::prepare(&database).await;
+    hold.begin();
+    thread::scope(|scope| {
+        let mut leader = TcpStream::connect(server.address()).unwrap();
+        leader
+            .write_all(b"GET /items HTTP/1.1\r\nHost: test\r\n\r\n")
+            .unwrap();
+        hold.wait_for_waiting(1);
+        let waiter = scope.spawn(|| server.get("/items"));
+        for _ in 0..20 {
+            server.get("/health");
+        }
+        leader.shutdown(Shutdown::Both).unwrap();
+        drop(leader);
+        // The waiter's own load; the first one's statement may wait on beside it or be gone.
+        wait_for("a second load", || (hold.loads() == 2).then_some(()));
+        hold.end();
+        assert_eq!(names(&waiter.join().unwrap()), ["one"]);
+    });
+
+    hold.run("CREATE OR REPLACE FUNCTION hold() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'planted'; END $$");
+    store_raw(&hold, "two");
+    let path = "/items?limit=9";
+    server.get(path).problem(500);
+    hold.run("CREATE OR REPLACE FUNCTION hold() RETURNS boolean LANGUAGE sql AS 'SELECT true'");
+    assert_eq!(names(&server.get(path)).len(), 2);
+}
+
+/// Behind the API's back.
+fn store_raw(hold: &Hold, name: &str) {
+    hold.run(&format!(
+        "INSERT INTO items (id, name) VALUES (gen_random_uuid(), '{name}')"
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_client_went_away_is_seen_all_the_same() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&format!("{}{PATIENT}", database.config()));
+    let hold = Hold {
+        session: database.session().await,
+    };
+    hold.run("BEGIN; LOCK TABLE items IN SHARE MODE");
+    // Reads pass the lock, so an empty list is kept.
+    assert_eq!(outcome(&server.get("/items")), "miss");
+    assert_eq!(outcome(&server.get("/items")), "hit");
+    let mut client = TcpStream::connect(server.address()).unwrap();
+    let body = r#"{"name":"late"}"#;
+    let request = format!(
+        "POST /items HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    client.write_all(request.as_bytes()).unwrap();
+    wait_for("the write to wait", || {
+        let waiting =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass";
+        (hold.number(waiting) == 1).then_some(())
+    });
+    client.shutdown(Shutdown::Both).unwrap();
+    drop(client);
+    for _ in 0..20 {
+        server.get("/health");
+    }
+    hold.run("COMMIT");
+    wait_for("the write to be done", || {
+        (hold.number("SELECT count(*) FROM items") == 1).then_some(())
+    });
+    let started = std::time::Instant::now();
+    wait_for("the write to be seen", || {
+        (names(&server.get("/items")) == ["late"]).then_some(())
+    });
+    assert!(
+        started.elapsed().as_secs() < 50,
+        "it was seen only because the answer's time was over"
+    );
+}
