@@ -1,8 +1,7 @@
 //! Requests that never stop, each counted: clients that connect anew each time, and clients that keep their connection.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
     process::{Command, Stdio},
     sync::{
@@ -13,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-/// Longer than a restart takes on a busy machine: a connection that waits for the next process is not a failure.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+use super::client::{self, Client};
+
 const PAUSE: Duration = Duration::from_millis(3);
 const CLIENTS: u64 = 4;
 
@@ -84,54 +83,20 @@ impl Load {
 }
 
 /// One request and its whole answer, on the kept connection if there is one.
-fn request(
-    kept: &mut Option<BufReader<TcpStream>>,
-    address: SocketAddr,
-    path: &str,
-) -> Result<(), String> {
-    let failed = |what: &str| {
-        let what = what.to_owned();
-        move |error: std::io::Error| format!("{what}: {error}")
+fn request(kept: &mut Option<Client>, address: SocketAddr, path: &str) -> Result<(), String> {
+    let mut client = match kept.take() {
+        Some(client) => client,
+        None => Client::connect(address).map_err(|error| format!("connect: {error}"))?,
     };
-    let mut stream = match kept.take() {
-        Some(stream) => stream,
-        None => {
-            let stream = TcpStream::connect(address).map_err(failed("connect"))?;
-            stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
-            BufReader::new(stream)
-        }
-    };
-    let head = format!("GET {path} HTTP/1.1\r\nHost: load\r\n\r\n");
-    stream
-        .get_mut()
-        .write_all(head.as_bytes())
-        .map_err(failed("write"))?;
-    let (mut status, mut length, mut is_last) = (String::new(), 0, false);
-    stream.read_line(&mut status).map_err(failed("read"))?;
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).map_err(failed("read"))? == 0 {
-            return Err(format!("the connection ended after {status:?}"));
-        }
-        let line = line.trim().to_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        is_last |= line == "connection: close";
-        if line.is_empty() {
-            break;
-        }
+    let reply = client
+        .ask(&client::get(path))
+        .map_err(|error| error.to_string())?;
+    if !reply.is_last {
+        *kept = Some(client);
     }
-    let mut body = vec![0; length];
-    stream
-        .read_exact(&mut body)
-        .map_err(failed("read the body"))?;
-    if !is_last {
-        *kept = Some(stream);
-    }
-    match status.split(' ').nth(1) {
-        Some("200") => Ok(()),
-        _ => Err(status.trim().to_owned() + " " + &String::from_utf8_lossy(&body)),
+    match reply.status {
+        200 => Ok(()),
+        _ => Err(reply.head + &String::from_utf8_lossy(&reply.body)),
     }
 }
 

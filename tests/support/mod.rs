@@ -1,10 +1,12 @@
 //! What several tests need: a Postgres, a server, the AWS emulator, and a terraform that talks to it.
 
+pub mod client;
 mod emulator;
 pub mod load;
 mod operator;
 mod ports;
 pub mod postgres;
+pub mod process;
 pub mod provider;
 mod proxy;
 pub mod python;

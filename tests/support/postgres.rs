@@ -15,8 +15,14 @@ use std::{
     },
 };
 
-use drawbridge::postgres::{Binaries, Cluster, Owner};
+use drawbridge::postgres::{Binaries, Cluster, Owner, is_alive};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::process::Child;
+
+use super::server::wait_for;
 
 /// The password of the role `drawbridge` over TCP.
 pub const PASSWORD: &str = "planted-database-password";
@@ -26,6 +32,7 @@ pub struct TestPostgres {
     cluster: Cluster,
     folder: PathBuf,
     port: u16,
+    settings: &'static [(&'static str, &'static str)],
     server: Option<Child>,
     guardian: Option<ChildStdin>,
 }
@@ -53,12 +60,26 @@ pub fn shared() -> &'static TestPostgres {
 impl TestPostgres {
     /// A server of the test's own, to stop and start at will.
     pub async fn start() -> Self {
+        Self::start_set(&[]).await
+    }
+
+    /// With these settings besides, which win over the tests' own.
+    pub async fn start_set(settings: &'static [(&'static str, &'static str)]) -> Self {
         let hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
-        Self::start_with(hba, "127.0.0.1").await
+        let mut postgres = Self::prepare(hba, "127.0.0.1").await;
+        postgres.settings = settings;
+        postgres.start_again().await;
+        postgres
     }
 
     /// With these rules, and a certificate for this address.
     pub async fn start_with(hba: &str, certified: &str) -> Self {
+        let mut postgres = Self::prepare(hba, certified).await;
+        postgres.start_again().await;
+        postgres
+    }
+
+    async fn prepare(hba: &str, certified: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("drawbridge-test-")
             .permissions(fs::Permissions::from_mode(0o755))
@@ -80,34 +101,53 @@ impl TestPostgres {
             .local_addr()
             .unwrap()
             .port();
-        let mut postgres = Self {
+        Self {
             cluster,
             folder,
             port,
+            settings: &[],
             server: None,
             guardian: None,
-        };
-        postgres.start_again().await;
-        postgres
+        }
     }
 
     /// Starts it (again), on the same files and the same port.
     pub async fn start_again(&mut self) {
         let port = self.port.to_string();
-        let mut server = self
-            .cluster
-            .spawn(&[
-                ("listen_addresses", "127.0.0.1"),
-                ("port", &port),
-                ("ssl", "on"),
-                ("fsync", "off"),
-                ("max_connections", "100"),
-                ("shared_buffers", "16MB"),
-            ])
-            .unwrap();
+        let settings = [
+            ("listen_addresses", "127.0.0.1"),
+            ("port", &port),
+            ("ssl", "on"),
+            ("fsync", "off"),
+            ("max_connections", "100"),
+            ("shared_buffers", "16MB"),
+        ];
+        // Of a setting that is given twice the last one counts.
+        let settings = [&settings, self.settings].concat();
+        let mut server = self.cluster.spawn(&settings).unwrap();
         self.cluster.wait_ready(&mut server).await.unwrap();
         self.guardian = Some(guard(server.id().unwrap(), &self.folder));
         self.server = Some(server);
+    }
+
+    /// Ends the postmaster and every one of its processes at once, as a power cut would; its files stay as the kernel
+    /// has them.
+    pub async fn kill(&mut self) {
+        let mut guardian = self.guardian.take().unwrap();
+        std::io::Write::write_all(&mut guardian, b"dismissed\n").unwrap();
+        let mut server = self.server.take().unwrap();
+        let postmaster = Pid::from_raw(server.id().unwrap().cast_signed());
+        // Stopped, it starts no more of them.
+        kill(postmaster, Signal::SIGSTOP).unwrap();
+        let children = super::process::children(postmaster);
+        for pid in children.iter().chain([&postmaster]) {
+            // One that has ended by itself a moment ago is as good.
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+        server.wait().await.unwrap();
+        wait_for("the end of Postgres' processes", || {
+            children.iter().all(|pid| !is_alive(*pid)).then_some(())
+        });
     }
 
     /// Stops it; its files stay.
@@ -158,6 +198,17 @@ impl TestPostgres {
             .batch_execute(statement)
             .await
             .unwrap();
+    }
+
+    /// The postmaster.
+    pub fn pid(&self) -> Pid {
+        let server = self.server.as_ref().expect("it runs");
+        Pid::from_raw(server.id().unwrap().cast_signed())
+    }
+
+    /// The folder of its Unix socket.
+    pub fn sockets(&self) -> &Path {
+        self.cluster.sockets()
     }
 
     /// Where it listens on 127.0.0.1.

@@ -112,6 +112,10 @@ impl TestServer {
             .collect()
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -151,7 +155,7 @@ impl TestServer {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
     }
 
     /// Waits for the process to end by itself.
