@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Installs what the other scripts need, and says exactly what to do where it may not. Sourced, from the repository root.
-# Touches: Debian packages (as root), .drawbridge/{venv,checkov,contract,workflows,rootfs-*}. What it installs does not
+# Touches: Debian packages (as root), .drawbridge/{venv,checkov,contract,workflows,peer,rootfs-*}. What it installs does not
 # become a running service.
 
 # The one release that src/rehearsal/emulator.py reaches into; it names it.
@@ -214,4 +214,11 @@ install_contract_tools() {
 # What reads the workflows: zizmor is one program of its own, check-jsonschema brings GitHub's schema and a YAML reader.
 install_workflow_checks() {
     install_with_pip .drawbridge/workflows "$ZIZMOR" "$CHECK_JSONSCHEMA"
+}
+
+# The service that benches/api measures beside ours.
+install_peer() {
+    local requirements
+    mapfile -t requirements < <(grep -v '^#' benches/peer/requirements.txt)
+    install_with_pip .drawbridge/peer "${requirements[@]}"
 }
