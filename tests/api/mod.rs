@@ -7,6 +7,7 @@ mod contract;
 mod database;
 mod dev;
 mod document;
+mod faults;
 mod health;
 mod items;
 mod lifecycle;
