@@ -12,6 +12,7 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 mod figure;
+mod process;
 mod saturate;
 mod stage;
 mod steady;
@@ -27,7 +28,7 @@ use figure::{Figure, HEAD, Target, median};
 use saturate::{CONNECTIONS, Cpu, Sample, finds, pgbench, script, wrk};
 use serde_json::json;
 use stage::{Ours, Peer, Stage, compare, cores};
-use support::{client, postgres::TestDatabase, process};
+use support::{client, postgres::TestDatabase};
 
 /// Items in the database that is measured, except where their number is what is measured.
 const ROWS: u64 = 10_000;

@@ -11,8 +11,9 @@ use drawbridge::postgres::Binaries;
 use nix::unistd::Pid;
 
 use crate::{
+    process,
     stage::{self, Stage},
-    support::{client, postgres::TestDatabase, process, run},
+    support::{client, postgres::TestDatabase, run},
 };
 
 /// Connections of each load generator: more than are needed to keep two cores busy, fewer than queue for long.

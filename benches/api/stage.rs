@@ -230,7 +230,7 @@ impl Drop for Peer {
             }
             thread::sleep(Duration::from_millis(100));
         }
-        for pid in support::process::family(self.pid()) {
+        for pid in crate::process::family(self.pid()) {
             let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
         }
         drop(self.master.wait());

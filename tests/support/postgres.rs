@@ -135,8 +135,8 @@ impl TestPostgres {
     pub async fn kill(&mut self) {
         let mut guardian = self.guardian.take().unwrap();
         std::io::Write::write_all(&mut guardian, b"dismissed\n").unwrap();
+        let postmaster = self.pid();
         let mut server = self.server.take().unwrap();
-        let postmaster = Pid::from_raw(server.id().unwrap().cast_signed());
         // Stopped, it starts no more of them.
         kill(postmaster, Signal::SIGSTOP).unwrap();
         let children = super::process::children(postmaster);
@@ -236,7 +236,7 @@ pub struct TestDatabase<'a> {
 impl TestDatabase<'_> {
     /// `[database]` for a connection through the Unix socket.
     pub fn config(&self) -> String {
-        let (sockets, port) = (self.postgres.cluster.sockets(), self.postgres.port);
+        let (sockets, port) = (self.postgres.sockets(), self.postgres.port);
         format!(
             "[database]\nhost = {sockets:?}\nport = {port}\nname = \"{}\"\n",
             self.name
