@@ -5,27 +5,38 @@ use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
-    types::Example,
+    types::{Example, MaybeUndefined, ToJSON},
 };
 use serde::Serialize;
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
 use super::{
-    document,
+    cursor, document,
+    etag::{self, IfMatch, IfNoneMatch},
     header::HeaderText,
+    idempotency::{self, IdempotencyKey},
+    patch::Change,
     payload::JsonText,
     problem::{Failure, Problem},
+    request_header::Header,
     tags::Tag,
     text::Text,
 };
 use crate::{
     cache::{Cache, Entry, Key, Scope},
-    db::{Database, items},
+    db::{
+        Database, Outcome, Position,
+        idempotency::{Answer, Once, once},
+        items,
+    },
 };
 
 /// The resource's name in the cache.
 const RESOURCE: &str = "items";
+
+/// Where the resource is.
+const PATH: &str = "/items";
 
 /// An item as it is stored.
 #[derive(Debug, Object, Serialize)]
@@ -85,27 +96,63 @@ impl Example for CreateItem {
     }
 }
 
+/// What is to be different about an item. What is absent stays as it is.
+#[derive(Debug, Object)]
+#[oai(deny_unknown_fields, example)]
+struct PatchItem {
+    /// What it is to be called: 1 to 200 characters.
+    #[oai(validator(min_length = 1, max_length = 200, pattern = "^[^\\u0000]*$"))]
+    name: Change<Text>,
+    /// What there is to say about it: at most 4000 characters. Null: nothing any more.
+    #[oai(nullable, validator(max_length = 4000, pattern = "^[^\\u0000]*$"))]
+    description: MaybeUndefined<Text>,
+}
+
+impl Example for PatchItem {
+    fn example() -> Self {
+        Self {
+            name: Change(Some(Text("Lantern, red".to_owned()))),
+            description: MaybeUndefined::Null,
+        }
+    }
+}
+
+impl From<PatchItem> for items::Changes {
+    fn from(patch: PatchItem) -> Self {
+        Self {
+            name: patch.name.0.map(|text| text.0),
+            description: match patch.description {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(None),
+                MaybeUndefined::Value(text) => Some(Some(text.0)),
+            },
+        }
+    }
+}
+
 #[derive(ApiResponse)]
 enum CreatedItem {
     /// The item is stored.
     #[oai(status = 201)]
     Created(
         JsonText<Item>,
-        /// The path of the new item.
-        #[oai(header = "Location")]
-        String,
+        #[oai(header = "Location")] String,
+        #[oai(header = "ETag")] String,
+        #[oai(header = "Idempotent-Replayed")] Option<String>,
     ),
+    /// The Idempotency-Key was used for another request within the last 24 hours.
+    #[oai(status = 422, content_type = "application/problem+json")]
+    OtherRequest(Json<Problem>),
 }
 
 #[derive(ApiResponse)]
 enum ListedItems {
-    /// The newest items, newest first.
+    /// One page of the items, newest first.
     #[oai(status = 200)]
     Listed(
         JsonText<Vec<Item>>,
-        /// `hit`, `miss` or `bypass`: whether the answer was kept from before.
-        #[oai(header = "X-Cache")]
-        HeaderText,
+        #[oai(header = "Link")] Option<HeaderText>,
+        #[oai(header = "X-Cache")] HeaderText,
     ),
 }
 
@@ -115,13 +162,44 @@ enum FoundItem {
     #[oai(status = 200)]
     Found(
         JsonText<Item>,
-        /// `hit`, `miss` or `bypass`: whether the answer was kept from before.
-        #[oai(header = "X-Cache")]
-        HeaderText,
+        #[oai(header = "ETag")] Option<HeaderText>,
+        #[oai(header = "X-Cache")] HeaderText,
+    ),
+    /// The item has a tag that `If-None-Match` names.
+    #[oai(status = 304)]
+    NotModified(
+        #[oai(header = "ETag")] Option<HeaderText>,
+        #[oai(header = "X-Cache")] HeaderText,
     ),
     /// No item has this id.
     #[oai(status = 404, content_type = "application/problem+json")]
     Missing(Json<Problem>),
+}
+
+#[derive(ApiResponse)]
+enum PatchedItem {
+    /// The item as it is now.
+    #[oai(status = 200)]
+    Patched(JsonText<Item>, #[oai(header = "ETag")] String),
+    /// No item has this id.
+    #[oai(status = 404, content_type = "application/problem+json")]
+    Missing(Json<Problem>),
+    /// The item has no tag that `If-Match` names. Nothing was changed.
+    #[oai(status = 412, content_type = "application/problem+json")]
+    Differs(Json<Problem>),
+}
+
+#[derive(ApiResponse)]
+enum DeletedItem {
+    /// The item is gone.
+    #[oai(status = 204)]
+    Deleted,
+    /// No item has this id.
+    #[oai(status = 404, content_type = "application/problem+json")]
+    Missing(Json<Problem>),
+    /// The item has no tag that `If-Match` names. It is still there.
+    #[oai(status = 412, content_type = "application/problem+json")]
+    Differs(Json<Problem>),
 }
 
 pub struct ItemsApi;
@@ -130,59 +208,96 @@ pub struct ItemsApi;
 impl ItemsApi {
     /// Store an item
     ///
-    /// The answer has its id, and its path in `Location`.
+    /// With an `Idempotency-Key`, a request that is sent again within 24 hours is answered as the first one was, and
+    /// stores nothing.
     #[oai(path = "/items", method = "post", operation_id = "create_item")]
     async fn create_item(
         &self,
         database: Data<&Database>,
         cache: Data<&Cache>,
+        /// Any text of your own for this one item, such as a UUID. It means nothing for other callers.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<IdempotencyKey>,
         item: Json<CreateItem>,
     ) -> Result<CreatedItem> {
+        let caller = Uuid::nil();
+        let request = key.0.map(|key| key.request(caller, "POST /items", &item.0));
         let database = database.clone();
         let stored = cache.write([Scope::lists(RESOURCE)], async move {
-            let item = item.0;
-            let description = item.description.as_ref().map(|text| text.0.as_str());
             let mut connection = database.connection().await?;
-            items::create_item(&mut connection, &item.name.0, description).await
+            once(&mut connection, request, |connection| {
+                Box::pin(async move {
+                    let CreateItem { name, description } = item.0;
+                    let description = description.as_ref().map(|text| text.0.as_str());
+                    let item = items::create_item(connection, &name.0, description);
+                    item.await.map(created)
+                })
+            })
+            .await
         });
-        let item: Item = stored.await.map_err(Failure::from)?.into();
-        let location = format!("/items/{}", item.id);
-        let text = JsonText::of(&item).map_err(Failure::from)?;
-        Ok(CreatedItem::Created(text, location))
+        let (answer, replayed) = match stored.await.map_err(Failure::from)? {
+            Once::Now(answer) => (answer, None),
+            Once::Before(answer) => (answer, Some("true".to_owned())),
+            Once::OtherRequest => {
+                return Ok(CreatedItem::OtherRequest(
+                    Json(idempotency::other_request()),
+                ));
+            }
+        };
+        let text = JsonText::finished(answer.body.into());
+        Ok(CreatedItem::Created(
+            text,
+            answer.location,
+            answer.etag,
+            replayed,
+        ))
     }
 
     /// List items
     ///
-    /// Newest first.
+    /// Newest first, page by page: follow the `Link` header. Whatever is stored and deleted meanwhile, no other item
+    /// appears twice or not at all.
     #[oai(path = "/items", method = "get", operation_id = "list_items")]
     async fn list_items(
         &self,
         database: Data<&Database>,
         cache: Data<&Cache>,
+        /// Only items with this text in name or description, in upper or lower case.
+        // Three characters are what the index of trigrams can look up.
+        #[oai(
+            example = "example_q",
+            validator(min_length = 3, max_length = 200, pattern = "^[^\\u0000]*$")
+        )]
+        q: Query<Option<String>>,
         /// How many items at most.
         #[oai(
             default = "default_limit",
             validator(minimum(value = "1"), maximum(value = "200"))
         )]
         limit: Query<u16>,
+        /// Where the last page ended, from its `Link` header.
+        #[oai(example = "example_after")]
+        after: Query<Option<String>>,
     ) -> Result<ListedItems> {
-        let key = Key::page(RESOURCE, format!("limit={}", limit.0));
+        let (q, limit, after) = (q.0, limit.0, after.0);
+        let page = cursor::page(PATH, limit, after.as_deref())?;
         let load = async {
             let mut connection = database.connection().await?;
-            let found = items::list_items(&mut connection, limit.0).await?;
+            let mut found = items::list_items(&mut connection, page, q.as_deref()).await?;
+            let parameters = [("q", q.as_deref())];
+            let link = cursor::next(&mut found, limit, items::Item::position, PATH, &parameters);
             let found: Vec<_> = found.into_iter().map(Item::from).collect();
-            let entry = Entry {
-                body: JsonText::of(&found)?.into_bytes(),
+            let body = JsonText::of(&found)?.into_bytes();
+            Ok::<_, Failure>(Entry {
+                body,
                 etag: None,
-                link: None,
-            };
-            Ok::<_, Failure>(entry)
+                link,
+            })
         };
+        let key = Key::page(RESOURCE, format!("{limit} {after:?} {q:?}"));
         let (entry, outcome) = cache.get_or_load(key, load).await?;
-        Ok(ListedItems::Listed(
-            JsonText::finished(entry.body),
-            outcome.into(),
-        ))
+        let (text, link) = (JsonText::finished(entry.body), entry.link.map(HeaderText));
+        Ok(ListedItems::Listed(text, link, outcome.into()))
     }
 
     /// Find one item
@@ -195,32 +310,122 @@ impl ItemsApi {
         cache: Data<&Cache>,
         /// The item's id.
         id: Path<Uuid>,
+        /// The tags of what you have; if one is the item's, the answer is 304.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<IfNoneMatch>,
     ) -> Result<FoundItem> {
         let load = async {
             let mut connection = database.connection().await?;
             let Some(item) = items::find_item(&mut connection, id.0).await? else {
                 return Ok(None);
             };
-            let entry = Entry {
-                body: JsonText::of(&Item::from(item))?.into_bytes(),
-                etag: None,
+            let etag = etag::header(item.version);
+            let body = JsonText::of(&Item::from(item))?.into_bytes();
+            Ok::<_, Failure>(Some(Entry {
+                body,
+                etag,
                 link: None,
-            };
-            Ok::<_, Failure>(Some(entry))
+            }))
         };
         let found = cache.get_or_find(Key::row(RESOURCE, id.0), load).await?;
-        Ok(match found {
-            Some((entry, outcome)) => {
-                FoundItem::Found(JsonText::finished(entry.body), outcome.into())
+        let Some((entry, outcome)) = found else {
+            return Ok(FoundItem::Missing(missing(id.0)));
+        };
+        let is_known = etag::is_known(if_none_match.0, entry.etag.as_ref());
+        let etag = entry.etag.map(HeaderText);
+        Ok(match is_known {
+            true => FoundItem::NotModified(etag, outcome.into()),
+            false => FoundItem::Found(JsonText::finished(entry.body), etag, outcome.into()),
+        })
+    }
+
+    /// Change an item
+    ///
+    /// Absent fields stay as they are; an empty object changes nothing, the tag included.
+    #[oai(path = "/items/:id", method = "patch", operation_id = "patch_item")]
+    async fn patch_item(
+        &self,
+        database: Data<&Database>,
+        cache: Data<&Cache>,
+        /// The item's id.
+        id: Path<Uuid>,
+        /// The tags of what you have seen; the item is changed only if one is its own. Absent: it is changed in any case.
+        #[oai(name = "If-Match")]
+        if_match: Header<IfMatch>,
+        patch: Json<PatchItem>,
+    ) -> Result<PatchedItem> {
+        let (id, versions, changes) = (id.0, etag::versions(if_match.0), patch.0.into());
+        let database = database.clone();
+        let patched = cache.write(scopes(id), async move {
+            let mut connection = database.connection().await?;
+            items::update_item(&mut connection, id, &changes, &versions).await
+        });
+        Ok(match patched.await.map_err(Failure::from)? {
+            Outcome::Done(item) => {
+                let etag = etag::of(item.version);
+                let text = JsonText::of(&Item::from(item)).map_err(Failure::from)?;
+                PatchedItem::Patched(text, etag)
             }
-            None => FoundItem::Missing(Json(Problem::new(
-                StatusCode::NOT_FOUND,
-                format!("No item has the id {}.", id.0),
-            ))),
+            Outcome::Missing => PatchedItem::Missing(missing(id)),
+            Outcome::OtherVersion => PatchedItem::Differs(Json(etag::differs())),
+        })
+    }
+
+    /// Delete an item
+    ///
+    /// There is no way back.
+    #[oai(path = "/items/:id", method = "delete", operation_id = "delete_item")]
+    async fn delete_item(
+        &self,
+        database: Data<&Database>,
+        cache: Data<&Cache>,
+        /// The item's id.
+        id: Path<Uuid>,
+        /// The tags of what you have seen; the item is deleted only if one is its own. Absent: it is deleted in any case.
+        #[oai(name = "If-Match")]
+        if_match: Header<IfMatch>,
+    ) -> Result<DeletedItem> {
+        let (id, versions) = (id.0, etag::versions(if_match.0));
+        let database = database.clone();
+        let deleted = cache.write(scopes(id), async move {
+            let mut connection = database.connection().await?;
+            items::delete_item(&mut connection, id, &versions).await
+        });
+        Ok(match deleted.await.map_err(Failure::from)? {
+            Outcome::Done(()) => DeletedItem::Deleted,
+            Outcome::Missing => DeletedItem::Missing(missing(id)),
+            Outcome::OtherVersion => DeletedItem::Differs(Json(etag::differs())),
         })
     }
 }
 
+/// What a change of this item changes.
+fn scopes(id: Uuid) -> [Scope; 2] {
+    [Scope::row(RESOURCE, id), Scope::lists(RESOURCE)]
+}
+
+fn created(item: items::Item) -> Answer {
+    Answer {
+        location: format!("{PATH}/{}", item.id),
+        etag: etag::of(item.version),
+        body: Item::from(item).to_json_string(),
+    }
+}
+
+fn missing(id: Uuid) -> Json<Problem> {
+    let detail = format!("No item has the id {id}.");
+    Json(Problem::new(StatusCode::NOT_FOUND, detail))
+}
+
 fn default_limit() -> u16 {
     50
+}
+
+fn example_q() -> Option<String> {
+    Some("lantern".to_owned())
+}
+
+fn example_after() -> Option<String> {
+    let Item { created_at, id, .. } = Item::example();
+    Some(cursor::encode(PATH, Position { created_at, id }))
 }

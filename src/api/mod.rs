@@ -2,16 +2,21 @@
 
 mod about;
 mod client_address;
+mod cursor;
 mod docs;
 mod document;
 mod edge;
+mod etag;
 mod fields;
 mod header;
 mod health;
+mod idempotency;
 mod items;
 mod metrics;
+mod patch;
 mod payload;
 mod problem;
+mod request_header;
 mod request_id;
 mod routes;
 mod schema;

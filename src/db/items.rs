@@ -1,11 +1,20 @@
 //! Queries on `items`.
 
-use diesel::prelude::*;
+use diesel::{
+    dsl::sql,
+    prelude::*,
+    sql_types::{Bool, Timestamptz, Uuid as SqlUuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{DbError, schema::items};
+use super::{
+    DbError, Outcome, Versions,
+    page::{Page, Position},
+    pattern::containing,
+    schema::items,
+};
 
 /// One stored item.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
@@ -19,6 +28,34 @@ pub struct Item {
     pub description: Option<String>,
     /// Assigned by the database on insertion, microseconds.
     pub created_at: OffsetDateTime,
+    /// 1 on insertion, one more with every change.
+    pub version: i64,
+}
+
+impl Item {
+    /// Where it stands in the list.
+    pub fn position(&self) -> Position {
+        Position {
+            created_at: self.created_at,
+            id: self.id,
+        }
+    }
+}
+
+/// What is to be different about an item; `None` stays as it is.
+#[derive(Debug, AsChangeset)]
+#[diesel(table_name = items)]
+pub struct Changes {
+    /// 1 to 200 characters, none of them NUL.
+    pub name: Option<String>,
+    /// `Some(None)` clears it. At most 4000 characters, none of them NUL.
+    pub description: Option<Option<String>>,
+}
+
+impl Changes {
+    fn are_none(&self) -> bool {
+        self.name.is_none() && self.description.is_none()
+    }
 }
 
 /// Stores a new item.
@@ -42,21 +79,39 @@ pub async fn create_item(
         .map_err(DbError::from)
 }
 
-/// The newest `limit` items, newest first.
+/// One page of the items, newest first; with `text`, of those that have it in name or description, in whatever case.
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn list_items(
     connection: &mut AsyncPgConnection,
-    limit: u16,
+    page: Page,
+    text: Option<&str>,
 ) -> Result<Vec<Item>, DbError> {
-    items::table
+    let mut query = items::table
         .select(Item::as_select())
         .order((items::created_at.desc(), items::id.desc()))
-        .limit(limit.into())
-        .load(connection)
-        .await
-        .map_err(DbError::from)
+        .limit(page.limit.into())
+        .into_boxed();
+    if let Some(after) = page.after {
+        // As a row, and not column by column: the index then leads right to the place.
+        query = query.filter(
+            sql::<Bool>("(created_at, id) < (")
+                .bind::<Timestamptz, _>(after.created_at)
+                .sql(", ")
+                .bind::<SqlUuid, _>(after.id)
+                .sql(")"),
+        );
+    }
+    if let Some(text) = text {
+        let pattern = containing(text);
+        query = query.filter(
+            items::name
+                .ilike(pattern.clone())
+                .or(items::description.ilike(pattern)),
+        );
+    }
+    query.load(connection).await.map_err(DbError::from)
 }
 
 /// The item with this id, if there is one.
@@ -74,4 +129,65 @@ pub async fn find_item(
         .await
         .optional()
         .map_err(DbError::from)
+}
+
+/// Changes an item that has one of these versions. Of several at once that want the same version one wins: the
+/// statement that changes it looks at the version too.
+///
+/// # Errors
+/// [`DbError`]; after [`DbError::Interrupted`] the item may be changed all the same.
+pub async fn update_item(
+    connection: &mut AsyncPgConnection,
+    id: Uuid,
+    changes: &Changes,
+    versions: &Versions,
+) -> Result<Outcome<Item>, DbError> {
+    let step = if changes.are_none() { 0 } else { 1 };
+    let updated = diesel::update(items::table.find(id))
+        .filter(
+            versions
+                .is_any()
+                .into_sql::<Bool>()
+                .or(items::version.eq_any(versions.listed())),
+        )
+        .set((changes, items::version.eq(items::version + step)))
+        .returning(Item::as_returning())
+        .get_result(connection)
+        .await
+        .optional()?;
+    outcome(connection, id, updated).await
+}
+
+/// Removes an item that has one of these versions.
+///
+/// # Errors
+/// [`DbError`]; after [`DbError::Interrupted`] the item may be gone all the same.
+pub async fn delete_item(
+    connection: &mut AsyncPgConnection,
+    id: Uuid,
+    versions: &Versions,
+) -> Result<Outcome<()>, DbError> {
+    let deleted = diesel::delete(items::table.find(id))
+        .filter(
+            versions
+                .is_any()
+                .into_sql::<Bool>()
+                .or(items::version.eq_any(versions.listed())),
+        )
+        .execute(connection)
+        .await?;
+    outcome(connection, id, (deleted > 0).then_some(())).await
+}
+
+/// What became of a change: when nothing was changed, whether that is for want of the item or of its version.
+async fn outcome<T>(
+    connection: &mut AsyncPgConnection,
+    id: Uuid,
+    changed: Option<T>,
+) -> Result<Outcome<T>, DbError> {
+    Ok(match changed {
+        Some(changed) => Outcome::Done(changed),
+        None if find_item(connection, id).await?.is_some() => Outcome::OtherVersion,
+        None => Outcome::Missing,
+    })
 }

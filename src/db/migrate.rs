@@ -8,7 +8,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{ConnectError, Connector, DbError};
+use super::{ConnectError, Connector, DbError, half_built::drop_half_built};
 use crate::config::DatabaseSettings;
 use crate::error_chain::chain;
 
@@ -20,7 +20,8 @@ const LOCK: i64 = i64::from_be_bytes(*b"drawbrdg");
 /// How long to wait between two looks at a database that is not there or a lock that is taken.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// Why the schema may not be in place. Each migration is one transaction, so none is half done.
+/// Why the schema may not be in place. Each migration is one transaction or one statement that can be repeated, so none
+/// is half done.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// Nothing was changed.
@@ -108,7 +109,10 @@ struct Holder {
     text: String,
 }
 
-async fn run(connection: AsyncPgConnection) -> Result<Vec<String>, MigrateError> {
+async fn run(mut connection: AsyncPgConnection) -> Result<Vec<String>, MigrateError> {
+    drop_half_built(&mut connection)
+        .await
+        .map_err(|error| MigrateError::Failed(chain(&error)))?;
     let mut harness = AsyncMigrationHarness::new(connection);
     let applied: Vec<String> = harness
         .run_pending_migrations(MIGRATIONS)

@@ -1,14 +1,21 @@
 //! Postgres: connections, schema, and one file of queries per resource. Domain types out, no HTTP.
 
 mod connect;
+mod half_built;
+pub mod idempotency;
 pub mod items;
 pub mod migrate;
+mod page;
+mod pattern;
 mod ping;
 mod pool;
 mod schema;
+mod version;
 
 pub use connect::{ConnectError, Connector};
+pub use page::{Page, Position};
 pub use pool::{Connection, Database};
+pub use version::{Outcome, Versions};
 
 use std::time::Duration;
 

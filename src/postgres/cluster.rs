@@ -156,7 +156,9 @@ impl Cluster {
             "--username=postgres",
             "--auth=reject",
             "--encoding=UTF8",
+            // As the appliance's database has it: C order, and letters beyond ASCII have upper and lower case.
             "--no-locale",
+            "--lc-ctype=C.UTF-8",
             "--no-sync",
             "-D",
         ]);
