@@ -22,7 +22,7 @@ use crate::{
     api::{self, Lifecycle, State},
     cache::Cache,
     config::Config,
-    db::{ConnectError, Database, migrate},
+    db::{ConnectError, Database, migrate, sweep_for_ever},
     metrics::Metrics,
 };
 
@@ -155,14 +155,16 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
     let (report, outcome) = oneshot::channel();
     // A task of its own: a migration blocks the thread it runs on.
-    let migration = tokio::spawn({
+    let upkeep = tokio::spawn({
         let settings = config.database.clone();
         async move {
-            match migrate::migrate(&settings).await {
-                Ok(_) => database.mark_migrated(),
+            if let Err(error) = migrate::migrate(&settings).await {
                 // The receiver is gone only when the server is, which no longer cares.
-                Err(error) => drop(report.send(error)),
+                return drop(report.send(error));
             }
+            database.mark_migrated();
+            drop(report);
+            sweep_for_ever(&database).await;
         }
     });
 
@@ -207,7 +209,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         .run_with_graceful_shutdown(app, stop, Some(config.http.shutdown_grace()))
         .await
         .map_err(system("the server failed"))?;
-    migration.abort();
+    upkeep.abort();
     if let Some(error) = failure {
         return Err(error.into());
     }

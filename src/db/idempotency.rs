@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{DbError, schema::idempotency_keys as keys};
 
 /// How many expired keys one statement of [`sweep`] deletes at most.
-pub const SWEEP_LIMIT: i64 = 1000;
+pub(super) const SWEEP_LIMIT: usize = 1000;
 
 /// A request that is to have its effect once.
 #[derive(Debug, Clone)]
@@ -138,14 +138,14 @@ async fn find(connection: &mut AsyncPgConnection, request: &Request) -> Result<O
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn sweep(connection: &mut AsyncPgConnection) -> Result<usize, DbError> {
+pub(super) async fn sweep(connection: &mut AsyncPgConnection) -> Result<usize, DbError> {
     // diesel has no DELETE with a LIMIT, as Postgres has none.
     diesel::sql_query(
         "DELETE FROM idempotency_keys WHERE (caller, route, key) IN ( \
              SELECT caller, route, key FROM idempotency_keys WHERE expires_at <= now() \
              ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
     )
-    .bind::<BigInt, _>(SWEEP_LIMIT)
+    .bind::<BigInt, _>(SWEEP_LIMIT as i64)
     .execute(connection)
     .await
     .map_err(DbError::from)

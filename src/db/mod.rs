@@ -10,11 +10,13 @@ mod pattern;
 mod ping;
 mod pool;
 mod schema;
+mod sweep;
 mod version;
 
 pub use connect::{ConnectError, Connector};
 pub use page::{Page, Position};
 pub use pool::{Connection, Database};
+pub use sweep::sweep_for_ever;
 pub use version::{Outcome, Versions};
 
 use std::time::Duration;

@@ -25,7 +25,10 @@ async fn create_item_answers_201_with_the_stored_item_and_its_location() {
     let fields: Vec<_> = item.as_object().unwrap().keys().collect();
     assert_eq!(fields, ["id", "name", "description", "created_at"]);
 
+    assert_eq!(answer.header("etag"), Some("\"1\""));
+
     let found = server.get(answer.header("location").unwrap());
+    assert_eq!(found.header("etag"), Some("\"1\""));
     assert_eq!((found.status, found.json()), (200, item));
 }
 

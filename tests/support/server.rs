@@ -145,6 +145,27 @@ impl TestServer {
         self.send([head.as_bytes(), body].concat())
     }
 
+    /// One request with these headers; a body is JSON.
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            request += &format!("{name}: {value}\r\n");
+        }
+        let body = body.map(Value::to_string);
+        if let Some(body) = &body {
+            let length = body.len();
+            request += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        }
+        self.send(request + "\r\n" + &body.unwrap_or_default())
+    }
+
     /// Sends bytes as they are, so that a test can send what no HTTP library would.
     pub fn send(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
