@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::{
-    postgres,
+    postgres::{self, TestDatabase},
     server::{Answer, TestServer},
 };
 
@@ -21,6 +21,11 @@ pub fn names(answer: &Answer) -> Vec<String> {
     names
         .map(|item| item["name"].as_str().unwrap().to_owned())
         .collect()
+}
+
+/// A configuration for tests that write past the server.
+pub fn uncached(database: &TestDatabase<'_>) -> String {
+    format!("{}[cache]\nseconds = 0\n", database.config())
 }
 
 /// All names from this page on, and how many pages that were.
@@ -47,7 +52,7 @@ fn numbered(first: u32, last: u32) -> String {
 #[tokio::test]
 async fn every_item_is_on_one_page_also_where_times_are_equal() {
     let database = postgres::shared().database().await;
-    let server = TestServer::start(&database.config());
+    let server = TestServer::start(&uncached(&database));
     let session = database.session().await;
     session.batch_execute(&numbered(1, 205)).await.unwrap();
     let (whole, pages) = follow(&server, "/items?limit=200");
@@ -70,7 +75,7 @@ async fn every_item_is_on_one_page_also_where_times_are_equal() {
 #[tokio::test]
 async fn what_is_stored_and_deleted_between_two_pages_moves_no_other_item() {
     let database = postgres::shared().database().await;
-    let server = TestServer::start(&database.config());
+    let server = TestServer::start(&uncached(&database));
     let session = database.session().await;
     session.batch_execute(&numbered(1, 60)).await.unwrap();
     let (whole, _) = follow(&server, "/items?limit=60");
@@ -92,7 +97,7 @@ async fn what_is_stored_and_deleted_between_two_pages_moves_no_other_item() {
 #[tokio::test]
 async fn a_cursor_that_the_list_did_not_give_out_is_refused_by_name() {
     let database = postgres::shared().database().await;
-    let server = TestServer::start(&database.config());
+    let server = TestServer::start(&uncached(&database));
     for name in ["a", "b"] {
         server.post("/items", json!({"name": name}).to_string());
     }

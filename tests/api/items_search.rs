@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     configuration,
-    items_pages::{follow, names, next},
+    items_pages::{follow, names, next, uncached},
 };
 use crate::support::{
     postgres,
@@ -50,7 +50,7 @@ async fn q_finds_text_in_name_or_description_whatever_its_case_and_takes_it_lite
 async fn among_100_000_items_q_goes_by_its_index_page_by_page() {
     let database = postgres::shared().database().await;
     let session = database.session().await;
-    let server = TestServer::start(&database.config());
+    let server = TestServer::start(&uncached(&database));
     // Built at once instead of row by row: a third of the time.
     session
         .batch_execute(
