@@ -367,9 +367,11 @@ impl World {
             "host={DATABASE_ADDRESS} user={user} dbname=drawbridge sslmode=verify-full sslrootcert={}",
             ca.display()
         );
+        // What migrations do: tables, and an extension that Postgres trusts the database's owner with.
+        let statements = "CREATE TABLE IF NOT EXISTS t (); CREATE EXTENSION IF NOT EXISTS pg_trgm";
         let mut command = Command::new("psql");
         command
-            .args([&target, "-Atc", "CREATE TABLE IF NOT EXISTS t (); SELECT 1"])
+            .args([&target, "-Atc", statements])
             .env("PGPASSWORD", password);
         output(&mut command).status.success()
     }
