@@ -27,7 +27,7 @@ use clap::Parser;
 use figure::{Figure, HEAD, Target, median};
 use saturate::{CONNECTIONS, Cpu, Sample, finds, pgbench, script, wrk};
 use serde_json::json;
-use stage::{Ours, Peer, Stage, compare, cores};
+use stage::{Ours, Peer, Stage, UNCACHED, compare, cores};
 use support::{client, postgres::TestDatabase};
 
 /// Items in the database that is measured, except where their number is what is measured.
@@ -84,10 +84,13 @@ fn main() -> ExitCode {
     let stage = Stage::start();
     let database = stage.database(ROWS);
     let ids = stage.ids(&database);
-    let uncached = Ours::start(&database, "");
-    let logging = Ours::start_logging(&database, "", "info");
+    let uncached = Ours::start(&database, UNCACHED);
+    let logging = Ours::start_logging(&database, UNCACHED, "info");
+    let cached = Ours::start(&database, "");
     let peer = Peer::start(&stage, &database);
-    compare(uncached.address, peer.address, &ids);
+    for ours in [&uncached, &cached] {
+        compare(ours.address, peer.address, &ids);
+    }
     eprintln!("both give the same answers");
 
     let find = script(&stage, "find.lua", &finds(&ids));
@@ -119,16 +122,32 @@ fn main() -> ExitCode {
     let (at_least, none) = (Target::AtLeast, Target::None);
     let mut races = [
         (
-            race("GET /items/{id}", at_least(8.0), at_least(0.75)),
+            race("GET /items/{id}, not cached", at_least(8.0), at_least(0.75)),
             with(&uncached, &find, &find_rows),
         ),
         (
-            race("GET /items/{id}, with a log line each", none, none),
+            race(
+                "GET /items/{id}, not cached, with a log line each",
+                none,
+                none,
+            ),
             with(&logging, &find, &[]),
         ),
         (
-            race("GET /items, a list of 50", at_least(8.0), at_least(0.65)),
+            race("GET /items/{id}, cached", at_least(20.0), none),
+            with(&cached, &find, &[]),
+        ),
+        (
+            race(
+                "GET /items, a list of 50, not cached",
+                at_least(8.0),
+                at_least(0.65),
+            ),
             with(&uncached, &list, &list_rows),
+        ),
+        (
+            race("GET /items, a list of 50, cached", none, none),
+            with(&cached, &list, &[]),
         ),
         (
             race("POST /items", at_least(4.0), none),
@@ -142,7 +161,6 @@ fn main() -> ExitCode {
         }
     }
     let mut figures: Vec<Figure> = races.iter().flat_map(|(race, _)| race.figures()).collect();
-    // Wherever the peer took no turn for itself, its first race is what counts.
     let [ours_full, peer_full] = {
         let (find, _) = &races[0];
         [&find.ours, &find.peer]
@@ -154,7 +172,10 @@ fn main() -> ExitCode {
         .collect();
 
     // Before the peer rests: a worker's memory grows with what it has served.
-    figures.push(memory(&uncached, &peer));
+    figures.extend(memory(
+        &[("with the cache", &cached), ("without", &uncached)],
+        &peer,
+    ));
     figures.push(calm(
         &uncached,
         &peer,
@@ -164,7 +185,7 @@ fn main() -> ExitCode {
         turn,
     ));
     drop(races);
-    drop(logging);
+    drop((logging, cached));
     figures.push(start_up(&database, &peer));
     drop((uncached, peer));
     figures.extend(growth(&stage, rounds, arguments.quick));
@@ -211,10 +232,8 @@ impl Race {
         let (ours, peer) = (who.ours, who.peer);
         self.ours
             .push(wrk(stage, ours.pid(), ours.address, who.script, time));
-        if !matches!(self.target, Target::None) {
-            self.peer
-                .push(wrk(stage, peer.pid(), peer.address, who.script, time));
-        }
+        self.peer
+            .push(wrk(stage, peer.pid(), peer.address, who.script, time));
         if !who.queries.is_empty() {
             self.ceiling
                 .push(pgbench(stage, database, who.queries, time));
@@ -269,17 +288,18 @@ impl Race {
     }
 }
 
-fn memory(ours: &Ours, peer: &Peer) -> Figure {
+fn memory(ours: &[(&str, &Ours)], peer: &Peer) -> Vec<Figure> {
     #[allow(clippy::cast_precision_loss)]
     let of = |pid| process::memory_bytes(pid) as f64 / 1e6;
-    Figure {
-        what: "memory after all that (PSS, all processes)".into(),
+    let figure = |(name, ours): &(&str, &Ours)| Figure {
+        what: format!("memory after all that, {name} (PSS, all processes)"),
         beside: "FastAPI".into(),
         ours: of(ours.pid()),
         theirs: of(peer.pid()),
         unit: "MB",
         target: Target::AtMost(0.25),
-    }
+    };
+    ours.iter().map(figure).collect()
 }
 
 /// Each at half of what it can do.
@@ -303,7 +323,7 @@ fn calm(
     }
     Figure {
         what: format!(
-            "p99 of GET /items/{{id}} at {:.0}/s, half of its best",
+            "p99 of GET /items/{{id}}, not cached, at {:.0}/s, half of its best",
             full[0] / 2.0
         ),
         beside: format!("FastAPI's p50 at {:.0}/s, half of its", full[1] / 2.0),
@@ -339,7 +359,7 @@ fn growth(stage: &Stage, rounds: u32, quick: bool) -> Vec<Figure> {
             eprintln!("making {rows} rows");
             let database = stage.database(*rows);
             let ids = stage.ids(&database);
-            let server = Ours::start(&database, "");
+            let server = Ours::start(&database, UNCACHED);
             (server, finds(&ids))
         })
         .collect();

@@ -18,7 +18,7 @@ use crate::support::{
     self,
     client::{self, Client, Reply},
     postgres::{TestDatabase, TestPostgres},
-    server::host,
+    server::{anonymous_writes, host},
 };
 
 /// Durable, and large enough that reads come from memory.
@@ -94,6 +94,9 @@ impl Stage {
     }
 }
 
+/// Every read asks Postgres.
+pub const UNCACHED: &str = "[cache]\nseconds = 0\n";
+
 /// Our server, as it is released.
 pub struct Ours {
     server: Child,
@@ -115,8 +118,9 @@ impl Ours {
         let config = folder.path().join("config.toml");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, support::free_port()));
         let text = format!(
-            "[http]\nlisten = \"{address}\"\n{}[log]\nfilter = \"{filter}\"\n{further}",
-            database.config()
+            "[http]\nlisten = \"{address}\"\n{}{}[log]\nfilter = \"{filter}\"\n{further}",
+            database.config(),
+            anonymous_writes()
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();

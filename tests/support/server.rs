@@ -31,6 +31,15 @@ pub fn host(config: &Path) -> Command {
     command
 }
 
+/// The section that lets anybody write, for a server that is not a [`TestServer`].
+pub fn anonymous_writes() -> &'static str {
+    if drawbridge::config::reference().contains("auth.anonymous_writes") {
+        "[auth]\nanonymous_writes = true\n"
+    } else {
+        ""
+    }
+}
+
 /// Asks until `look` answers, 30 s at most.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     eventually(LIMIT, what, || look().ok_or_else(|| "nothing".to_owned()))
