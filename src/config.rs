@@ -12,6 +12,7 @@ mod key;
 mod log;
 mod metrics;
 mod password;
+mod replica;
 
 pub use cache::CacheSettings;
 pub use database::DatabaseSettings;
@@ -21,6 +22,7 @@ pub use key::{Key, Shape, reference};
 pub use log::{LogFormat, LogSettings};
 pub use metrics::MetricsSettings;
 pub use password::Password;
+pub use replica::ReplicaUrl;
 
 use std::path::{Path, PathBuf};
 

@@ -118,7 +118,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
     if !config.database.is_unix_socket()
         && config.database.ca_file.is_none()
-        && !is_loopback(&config.database.host)
+        && !config.database.hosts().all(is_loopback)
     {
         tracing::warn!(
             "the connection to the database at {} is not encrypted: set database.ca_file",

@@ -18,3 +18,5 @@ CREATE TABLE idempotency_keys (
 
 -- For the sweep.
 CREATE INDEX idempotency_keys_by_expiry ON idempotency_keys (expires_at);
+
+INSERT INTO schema_compatibility (migration, works_since) VALUES ('20261121000110', '20261120000000');

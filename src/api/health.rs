@@ -9,13 +9,13 @@ use std::{
 };
 
 use poem::{Result, http::StatusCode, web::Data};
-use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
 
 use super::{
     problem::{Problem, RETRY_AFTER_SECONDS},
     tags::Tag,
 };
-use crate::db::{Database, DbError};
+use crate::db::{Database, DbError, Standing};
 use crate::error_chain::chain;
 
 /// Below the 5 s a load balancer's health check waits by default.
@@ -40,14 +40,82 @@ impl Lifecycle {
 #[derive(Debug, Object)]
 #[oai(example)]
 struct Status {
-    /// `healthy` or `ready`.
+    /// `healthy`.
     status: String,
 }
 
 impl Example for Status {
     fn example() -> Self {
         Self {
-            status: "ready".to_owned(),
+            status: "healthy".to_owned(),
+        }
+    }
+}
+
+/// How well requests can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+enum Quality {
+    /// As they should.
+    Ready,
+    /// Rightly, but with more work: a part that helps is missing.
+    Degraded,
+}
+
+/// How something is that the service works with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+enum Part {
+    /// In use.
+    Ok,
+    /// Cannot be used; the service does without.
+    Gone,
+    /// Too old to be read from at the moment.
+    Behind,
+    /// Not part of this deployment.
+    None,
+}
+
+/// The state of the service and of what it works with.
+#[derive(Debug, Object)]
+#[oai(example)]
+struct Readiness {
+    /// Whether anything is missing.
+    status: Quality,
+    /// The database that accepts writes.
+    primary: Part,
+    /// The database's replica, for reads.
+    replica: Part,
+}
+
+impl Readiness {
+    fn new(replica: Part) -> Self {
+        let is_whole = matches!(replica, Part::Ok | Part::None);
+        Self {
+            status: if is_whole {
+                Quality::Ready
+            } else {
+                Quality::Degraded
+            },
+            primary: Part::Ok,
+            replica,
+        }
+    }
+}
+
+impl Example for Readiness {
+    fn example() -> Self {
+        Self::new(Part::Ok)
+    }
+}
+
+impl From<Option<Standing>> for Part {
+    fn from(replica: Option<Standing>) -> Self {
+        match replica {
+            None => Self::None,
+            Some(Standing::Follows) => Self::Ok,
+            Some(Standing::Behind) => Self::Behind,
+            Some(Standing::Gone) => Self::Gone,
         }
     }
 }
@@ -61,9 +129,9 @@ enum CheckHealth {
 
 #[derive(ApiResponse)]
 enum CheckReadiness {
-    /// The database answers; send requests.
+    /// The database answers; send requests, also when something is missing.
     #[oai(status = 200)]
-    Ready(Json<Status>),
+    Ready(Json<Readiness>),
     /// The database does not answer, its schema is not in place yet, or the server is about to stop.
     #[oai(status = 503, content_type = "application/problem+json")]
     NotReady(Json<Problem>, #[oai(header = "Retry-After")] String),
@@ -97,9 +165,8 @@ impl HealthApi {
         } else {
             match database.check(READY_LIMIT).await {
                 Ok(()) => {
-                    return Ok(CheckReadiness::Ready(Json(Status {
-                        status: "ready".to_owned(),
-                    })));
+                    let replica = database.replica().into();
+                    return Ok(CheckReadiness::Ready(Json(Readiness::new(replica))));
                 }
                 Err(error) => {
                     // The migration logs by itself what it waits for.

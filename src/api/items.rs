@@ -26,7 +26,7 @@ use super::{
 use crate::{
     cache::{Cache, Entry, Key, Scope},
     db::{
-        Database, Outcome, Position,
+        Database, Outcome, Position, Written,
         idempotency::{Answer, Once, once},
         items,
     },
@@ -225,7 +225,7 @@ impl ItemsApi {
         let database = database.clone();
         let stored = cache.write([Scope::lists(RESOURCE)], async move {
             let mut connection = database.connection().await?;
-            once(&mut connection, request, |connection| {
+            let done = once(&mut connection, request, |connection| {
                 Box::pin(async move {
                     let CreateItem { name, description } = item.0;
                     let description = description.as_ref().map(|text| text.0.as_str());
@@ -233,7 +233,13 @@ impl ItemsApi {
                     item.await.map(created)
                 })
             })
-            .await
+            .await?;
+            if let Once::Now(answer) = &done {
+                let id = answer.location.rsplit('/').next();
+                let id = id.and_then(|id| id.parse().ok()).unwrap_or_default();
+                database.note_write(&mut connection, &written(id)).await;
+            }
+            Ok(done)
         });
         let (answer, replayed) = match stored.await.map_err(Failure::from)? {
             Once::Now(answer) => (answer, None),
@@ -282,8 +288,12 @@ impl ItemsApi {
         let (q, limit, after) = (q.0, limit.0, after.0);
         let page = cursor::page(PATH, limit, after.as_deref())?;
         let load = async {
-            let mut connection = database.connection().await?;
-            let mut found = items::list_items(&mut connection, page, q.as_deref()).await?;
+            let at_least = database.newest_write(&[Written::List(RESOURCE)]);
+            let reader = match q {
+                Some(_) => database.search_reader(at_least).await?,
+                None => database.page_reader(at_least).await?,
+            };
+            let mut found = items::list_items(&reader, page, q.as_deref()).await?;
             let parameters = [("q", q.as_deref())];
             let link = cursor::next(&mut found, limit, items::Item::position, PATH, &parameters);
             let found: Vec<_> = found.into_iter().map(Item::from).collect();
@@ -315,8 +325,9 @@ impl ItemsApi {
         if_none_match: Header<IfNoneMatch>,
     ) -> Result<FoundItem> {
         let load = async {
-            let mut connection = database.connection().await?;
-            let Some(item) = items::find_item(&mut connection, id.0).await? else {
+            let at_least = database.newest_write(&[Written::Row(id.0)]);
+            let reader = database.reader(at_least).await?;
+            let Some(item) = items::find_item(&reader, id.0).await? else {
                 return Ok(None);
             };
             let etag = etag::header(item.version);
@@ -358,7 +369,11 @@ impl ItemsApi {
         let database = database.clone();
         let patched = cache.write(scopes(id), async move {
             let mut connection = database.connection().await?;
-            items::update_item(&mut connection, id, &changes, &versions).await
+            let done = items::update_item(&mut connection, id, &changes, &versions).await?;
+            if let Outcome::Done(_) = done {
+                database.note_write(&mut connection, &written(id)).await;
+            }
+            Ok(done)
         });
         Ok(match patched.await.map_err(Failure::from)? {
             Outcome::Done(item) => {
@@ -389,7 +404,11 @@ impl ItemsApi {
         let database = database.clone();
         let deleted = cache.write(scopes(id), async move {
             let mut connection = database.connection().await?;
-            items::delete_item(&mut connection, id, &versions).await
+            let done = items::delete_item(&mut connection, id, &versions).await?;
+            if let Outcome::Done(_) = done {
+                database.note_write(&mut connection, &written(id)).await;
+            }
+            Ok(done)
         });
         Ok(match deleted.await.map_err(Failure::from)? {
             Outcome::Done(()) => DeletedItem::Deleted,
@@ -402,6 +421,11 @@ impl ItemsApi {
 /// What a change of this item changes.
 fn scopes(id: Uuid) -> [Scope; 2] {
     [Scope::row(RESOURCE, id), Scope::lists(RESOURCE)]
+}
+
+/// What a later read of the item or of the list must have seen.
+fn written(id: Uuid) -> [Written; 2] {
+    [Written::Row(id), Written::List(RESOURCE)]
 }
 
 fn created(item: items::Item) -> Answer {

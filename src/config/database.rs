@@ -4,15 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, HttpSettings, Key, Password, Shape};
+use super::{ConfigError, HttpSettings, Key, Password, ReplicaUrl, Shape};
 
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "database.host",
         shape: Shape::Words(
-            "a host name, an IP address, or the absolute path of a Unix socket's folder",
+            "a host name, an IP address, several of them separated by commas, or the absolute path of a Unix socket's folder",
         ),
-        meaning: "where Postgres is",
+        meaning: "where Postgres is; of several hosts the one that accepts writes is used, also after a failover",
     },
     Key {
         name: "database.port",
@@ -42,7 +42,22 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "database.pool_size",
         shape: Shape::Whole("a number of connections", 1, 100),
-        meaning: "connections kept at most; two to four per core of the database host is enough",
+        meaning: "connections to write with at most, and half as many for searches; two to four per core of the database host is enough",
+    },
+    Key {
+        name: "database.read_connections",
+        shape: Shape::Whole("a number of connections", 1, 16),
+        meaning: "connections that all reads of single rows share, and as many again for pages of lists",
+    },
+    Key {
+        name: "database.replica_url",
+        shape: Shape::Words("`postgres://host:port/name`, without user and password"),
+        meaning: "a streaming replica for reads; user, password and `ca_file` are the primary's. A session reads what it wrote",
+    },
+    Key {
+        name: "database.replica_max_lag_seconds",
+        shape: Shape::Whole("whole seconds", 1, 3600),
+        meaning: "reads go to the primary while the replica is further behind",
     },
     Key {
         name: "database.connect_timeout_seconds",
@@ -65,7 +80,7 @@ pub(super) const KEYS: &[Key] = &[
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatabaseSettings {
-    /// Host name, IP address, or (starting with `/`) the folder of a Unix socket.
+    /// Host name, IP address, several of them separated by commas, or (starting with `/`) the folder of a Unix socket.
     pub host: String,
     /// TCP port, or the number in the Unix socket's name.
     pub port: u16,
@@ -81,6 +96,12 @@ pub struct DatabaseSettings {
     pub ca_file: Option<PathBuf>,
     /// Connections kept at most, 1 to 100; two to four per core of the database host is enough.
     pub pool_size: u32,
+    /// Connections that all point reads share, 1 to 16; pages of lists share as many of their own.
+    pub read_connections: usize,
+    /// A streaming replica for reads. Not set: all reads go to the primary.
+    pub replica_url: Option<ReplicaUrl>,
+    /// Reads go to the primary while the replica is further behind. Seconds, 1 to 3600.
+    pub replica_max_lag_seconds: u64,
     /// How long connecting may take, and how long a request waits for a free connection before the answer is 503.
     /// Seconds, 1 to 60.
     pub connect_timeout_seconds: u64,
@@ -105,6 +126,9 @@ impl Default for DatabaseSettings {
             password_file: None,
             ca_file: None,
             pool_size: 8,
+            read_connections: 2,
+            replica_url: None,
+            replica_max_lag_seconds: 10,
             connect_timeout_seconds: 3,
             statement_timeout_seconds: 5,
             start_timeout_seconds: 60,
@@ -129,6 +153,14 @@ impl DatabaseSettings {
     /// Whether [`Self::host`] is the folder of a Unix socket.
     pub fn is_unix_socket(&self) -> bool {
         self.host.starts_with('/')
+    }
+    /// [`Self::replica_max_lag_seconds`] as a duration.
+    pub fn replica_max_lag(&self) -> Duration {
+        Duration::from_secs(self.replica_max_lag_seconds)
+    }
+    /// The hosts of [`Self::host`], one at least.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.host.split(',')
     }
     /// `host:port/name`, for messages.
     pub fn address(&self) -> String {
@@ -159,6 +191,16 @@ impl DatabaseSettings {
                     "the value is empty or has a NUL byte",
                 ));
             }
+        }
+        if self.host.contains(',')
+            && self
+                .hosts()
+                .any(|host| host.is_empty() || host.starts_with('/') || host.trim() != host)
+        {
+            return Err(ConfigError::key(
+                "database.host",
+                "of several hosts, one is empty, a path, or has blanks around it",
+            ));
         }
         if self.is_unix_socket() && self.ca_file.is_some() {
             return Err(ConfigError::key(

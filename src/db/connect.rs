@@ -1,23 +1,43 @@
-//! One connection: bounded, and over TLS where a certificate to trust is named.
+//! Making one connection: which of the hosts, bounded, and over TLS where a certificate to trust is named.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use diesel::ConnectionError;
-use diesel_async::AsyncPgConnection;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use tokio_postgres::{NoTls, config::SslMode};
+use tokio_postgres::{
+    CancelToken, NoTls,
+    config::{SslMode, TargetSessionAttrs},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::DatabaseSettings;
+use super::session::Session;
+use crate::config::{DatabaseSettings, ReplicaUrl};
 
-/// Makes connections to the one database the configuration names.
+/// Between two addresses that are tried side by side: long enough for a healthy one to log a session in, so that the
+/// later ones hear nothing as long as the first works.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Makes connections to the one server the configuration names: of several hosts, the one that accepts writes.
 #[derive(Clone)]
 pub struct Connector {
     config: tokio_postgres::Config,
+    hosts: Vec<String>,
+    port: u16,
+    /// The host that was right last time is asked first.
+    favourite: Arc<AtomicUsize>,
     tls: Option<MakeRustlsConnect>,
     limit: Duration,
     address: String,
@@ -34,7 +54,16 @@ pub enum ConnectError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Address, TLS, password or database are not what they should be, or nobody answers.
+    /// The name has no address. Nothing was sent.
+    #[error("cannot find the address of the database's host {host}")]
+    Unknown {
+        /// As configured.
+        host: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Address, TLS, password or database are not what they should be, nobody answers, or it accepts no writes.
     #[error("cannot connect to the database at {address}")]
     Refused {
         /// `host:port/name`.
@@ -63,8 +92,8 @@ pub enum ConnectError {
 }
 
 impl Connector {
-    /// Reads the certificates and prepares connections whose statements Postgres ends after `statement_timeout`
-    /// (`None`: never, for migrations).
+    /// Reads the certificates and prepares connections, to the host that accepts writes, whose statements Postgres
+    /// ends after `statement_timeout` (`None`: never, for migrations).
     ///
     /// # Errors
     /// [`ConnectError::CaFile`].
@@ -72,12 +101,39 @@ impl Connector {
         settings: &DatabaseSettings,
         statement_timeout: Option<Duration>,
     ) -> Result<Self, ConnectError> {
+        let mut connector = Self::to_any(settings, statement_timeout)?;
+        // Also with one host: its name can lead to a server that has become a standby since.
+        connector
+            .config
+            .dbname(&settings.name)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Ok(connector)
+    }
+
+    /// As [`Self::new`], to the replica at `url`.
+    ///
+    /// # Errors
+    /// [`ConnectError::CaFile`].
+    pub(super) fn to_replica(
+        settings: &DatabaseSettings,
+        url: &ReplicaUrl,
+        statement_timeout: Option<Duration>,
+    ) -> Result<Self, ConnectError> {
+        let mut connector = Self::to_any(settings, statement_timeout)?;
+        connector.config.dbname(&url.name);
+        connector.hosts = vec![url.host.clone()];
+        connector.port = url.port;
+        connector.address = format!("{}:{}/{}", url.host, url.port, url.name);
+        Ok(connector)
+    }
+
+    fn to_any(
+        settings: &DatabaseSettings,
+        statement_timeout: Option<Duration>,
+    ) -> Result<Self, ConnectError> {
         let statement_timeout = statement_timeout.unwrap_or_default();
         let mut config = tokio_postgres::Config::new();
         config
-            .host(&settings.host)
-            .port(settings.port)
-            .dbname(&settings.name)
             .user(&settings.user)
             .application_name("drawbridge-host")
             .connect_timeout(settings.connect_timeout())
@@ -103,17 +159,28 @@ impl Connector {
         };
         Ok(Self {
             config,
+            hosts: settings.hosts().map(str::to_owned).collect(),
+            port: settings.port,
+            favourite: Arc::default(),
             tls,
             limit: settings.connect_timeout(),
             address: settings.address(),
         })
     }
 
+    /// `host:port/name`, for messages.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Connects, logs in, and returns within `database.connect_timeout_seconds`.
+    ///
+    /// Every call looks the names up anew. Addresses are tried one after the other, each with a small head start before
+    /// the next, so that one that swallows everything costs that and not the whole time.
     ///
     /// # Errors
     /// [`ConnectError`]; its text and causes show no password.
-    pub async fn connect(&self) -> Result<AsyncPgConnection, ConnectError> {
+    pub async fn connect(&self) -> Result<Session, ConnectError> {
         match tokio::time::timeout(self.limit, self.connect_unbounded()).await {
             Ok(outcome) => outcome,
             Err(_) => Err(ConnectError::TimedOut {
@@ -123,27 +190,112 @@ impl Connector {
         }
     }
 
-    async fn connect_unbounded(&self) -> Result<AsyncPgConnection, ConnectError> {
+    async fn connect_unbounded(&self) -> Result<Session, ConnectError> {
+        let count = self.hosts.len();
+        let first = self.favourite.load(Ordering::Relaxed);
+        let mut attempts: FuturesUnordered<_> = (0..count)
+            .map(|offset| {
+                let index = (first + offset) % count;
+                let wait = HEAD_START * u32::try_from(offset).unwrap_or_default();
+                async move {
+                    tokio::time::sleep(wait).await;
+                    let session = self.connect_to_host(&self.hosts[index]).await?;
+                    self.favourite.store(index, Ordering::Relaxed);
+                    Ok(session)
+                }
+            })
+            .collect();
+        first_success(&mut attempts).await
+    }
+
+    async fn connect_to_host(&self, host: &str) -> Result<Session, ConnectError> {
+        if host.starts_with('/') {
+            return self.connect_to_address(host, None).await;
+        }
+        let found = tokio::net::lookup_host((host, self.port)).await;
+        let found = found.map_err(|source| ConnectError::Unknown {
+            host: host.to_owned(),
+            source,
+        })?;
+        let mut attempts: FuturesUnordered<_> = found
+            .enumerate()
+            .map(|(offset, address)| {
+                let wait = HEAD_START * u32::try_from(offset).unwrap_or_default();
+                async move {
+                    tokio::time::sleep(wait).await;
+                    self.connect_to_address(host, Some(address.ip())).await
+                }
+            })
+            .collect();
+        first_success(&mut attempts).await
+    }
+
+    /// The certificate must be for `host`, whichever of its addresses is used.
+    async fn connect_to_address(
+        &self,
+        host: &str,
+        address: Option<IpAddr>,
+    ) -> Result<Session, ConnectError> {
+        let shown = || match address {
+            Some(address) if address.to_string() != host => {
+                format!("{} ({host} is {address})", self.address)
+            }
+            _ if self.hosts.len() > 1 => format!("{} (host {host})", self.address),
+            _ => self.address.clone(),
+        };
+        let mut config = self.config.clone();
+        config.host(host).port(self.port);
+        if let Some(address) = address {
+            config.hostaddr(address);
+        }
         let refused = |source| ConnectError::Refused {
-            address: self.address.clone(),
+            address: shown(),
             source,
         };
-        let connection = match &self.tls {
+        let session = match &self.tls {
             Some(tls) => {
-                let (client, connection) =
-                    self.config.connect(tls.clone()).await.map_err(refused)?;
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await
+                let (client, connection) = config.connect(tls.clone()).await.map_err(refused)?;
+                Session::new(client, connection).await
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await
+                let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
+                Session::new(client, connection).await
             }
         };
-        connection.map_err(|source| ConnectError::Setup {
-            address: self.address.clone(),
+        session.map_err(|source| ConnectError::Setup {
+            address: shown(),
             source,
         })
     }
+
+    /// Asks the server to end what the session of this token runs; at most `database.connect_timeout_seconds`. Nothing
+    /// comes of it if the server cannot be asked.
+    pub(super) async fn cancel(&self, token: CancelToken) {
+        let ask = match &self.tls {
+            Some(tls) => token.cancel_query(tls.clone()).left_future(),
+            None => token.cancel_query(NoTls).right_future(),
+        };
+        // The statement's own time limit ends it all the same.
+        let _ = tokio::time::timeout(self.limit, ask).await;
+    }
+}
+
+/// The first that succeeds, or the last error.
+async fn first_success<F>(attempts: &mut FuturesUnordered<F>) -> Result<Session, ConnectError>
+where
+    F: Future<Output = Result<Session, ConnectError>>,
+{
+    let mut last = None;
+    while let Some(outcome) = attempts.next().await {
+        match outcome {
+            Ok(session) => return Ok(session),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| ConnectError::Unknown {
+        host: String::new(),
+        source: std::io::Error::other("no address"),
+    }))
 }
 
 /// Trusts the file's certificates and no others, the system's included.

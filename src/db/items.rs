@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    DbError, Outcome, Versions,
+    DbError, Outcome, Reader, Versions,
     page::{Page, Position},
     pattern::containing,
     schema::items,
@@ -84,7 +84,7 @@ pub async fn create_item(
 /// # Errors
 /// [`DbError`].
 pub async fn list_items(
-    connection: &mut AsyncPgConnection,
+    reader: &Reader,
     page: Page,
     text: Option<&str>,
 ) -> Result<Vec<Item>, DbError> {
@@ -111,21 +111,23 @@ pub async fn list_items(
                 .or(items::description.ilike(pattern)),
         );
     }
-    query.load(connection).await.map_err(DbError::from)
+    let found = query.load(&mut reader.connection()).await;
+    found.map_err(DbError::from)
 }
 
 /// The item with this id, if there is one.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn find_item(
-    connection: &mut AsyncPgConnection,
-    id: Uuid,
-) -> Result<Option<Item>, DbError> {
+pub async fn find_item(reader: &Reader, id: Uuid) -> Result<Option<Item>, DbError> {
+    find(reader.connection(), id).await
+}
+
+async fn find(mut connection: &AsyncPgConnection, id: Uuid) -> Result<Option<Item>, DbError> {
     items::table
         .find(id)
         .select(Item::as_select())
-        .first(connection)
+        .first(&mut connection)
         .await
         .optional()
         .map_err(DbError::from)
@@ -187,7 +189,7 @@ async fn outcome<T>(
 ) -> Result<Outcome<T>, DbError> {
     Ok(match changed {
         Some(changed) => Outcome::Done(changed),
-        None if find_item(connection, id).await?.is_some() => Outcome::OtherVersion,
+        None if find(connection, id).await?.is_some() => Outcome::OtherVersion,
         None => Outcome::Missing,
     })
 }

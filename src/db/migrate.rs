@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::{
+    migration::MigrationSource,
+    pg::Pg,
+    sql_types::{BigInt, Bool, Text},
+};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{ConnectError, Connector, DbError, half_built::drop_half_built};
+use super::{
+    ConnectError, Connector, DbError,
+    compatibility::{self, Verdict},
+    half_built::drop_half_built,
+};
 use crate::config::DatabaseSettings;
 use crate::error_chain::chain;
 
@@ -40,9 +48,34 @@ pub enum MigrateError {
     /// The migrations before the failed one are in place.
     #[error("a migration failed: {0}")]
     Failed(String),
+    /// Nothing was changed.
+    #[error(
+        "the database's schema has the migration {unknown}, which this version does not know, and which does not say \
+         that this version works with it (the newest it knows is {newest}): run the version that brought that migration, \
+         or a later one; or go back to a backup of the database from before it"
+    )]
+    TooNew {
+        /// Fourteen digits, such as `20261121000000`.
+        unknown: String,
+        /// Likewise.
+        newest: String,
+    },
 }
 
-/// Applies the migrations that are missing, and returns their names. Needs tokio's multi-thread runtime, and a task of
+/// Why an attempt came to nothing.
+enum Obstacle {
+    /// It may go away: what was seen.
+    Passing(String),
+    Lasting(MigrateError),
+}
+
+impl From<DbError> for Obstacle {
+    fn from(error: DbError) -> Self {
+        Self::Passing(chain(&error))
+    }
+}
+
+/// Applies the migrations that are missing, and returns their names; a schema that lacks none is only looked at. Needs tokio's multi-thread runtime, and a task of
 /// its own: it blocks the thread while a migration runs.
 ///
 /// # Errors
@@ -57,9 +90,10 @@ pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, Migrate
     };
     let mut last_seen = String::new();
     loop {
-        let seen = match lock(&connector).await {
-            Ok(connection) => return run(connection).await,
-            Err(seen) => seen,
+        let seen = match attempt(&connector).await {
+            Ok(applied) => return Ok(applied),
+            Err(Obstacle::Lasting(error)) => return Err(error),
+            Err(Obstacle::Passing(seen)) => seen,
         };
         if seen != last_seen {
             warn!("the schema cannot be brought up to date yet: {seen}");
@@ -72,20 +106,70 @@ pub async fn migrate(settings: &DatabaseSettings) -> Result<Vec<String>, Migrate
     }
 }
 
-/// A connection that holds the lock, or why there is none. It never blocks on the lock: a waiter holds a snapshot, and
-/// `CREATE INDEX CONCURRENTLY` in the process that migrates waits for all snapshots, so the two would deadlock.
-async fn lock(connector: &Connector) -> Result<AsyncPgConnection, String> {
-    let mut connection = connector.connect().await.map_err(|error| chain(&error))?;
+async fn attempt(connector: &Connector) -> Result<Vec<String>, Obstacle> {
+    let session = connector.connect().await;
+    let session = session.map_err(|error| Obstacle::Passing(chain(&error)))?;
+    let mut connection = session.into_connection();
+    if is_in_place(&connection).await? {
+        return Ok(Vec::new());
+    }
+    lock(&mut connection).await.map_err(Obstacle::Passing)?;
+    // Whoever held the lock before may have been another version.
+    if is_in_place(&connection).await? {
+        return Ok(Vec::new());
+    }
+    run(connection).await.map_err(Obstacle::Lasting)
+}
+
+/// Whether the schema has all that this program knows.
+async fn is_in_place(connection: &AsyncPgConnection) -> Result<bool, Obstacle> {
+    let applied = compatibility::applied(connection).await?;
+    let known = known();
+    match compatibility::judge(&known, &applied) {
+        Verdict::Lacks => Ok(false),
+        Verdict::Fits(unknown) => {
+            if unknown.is_empty() {
+                info!(count = 0, "the schema is up to date");
+            } else {
+                let unknown = unknown.join(", ");
+                info!(
+                    count = 0,
+                    "the schema is newer than this version, which works with it all the same: it has {unknown}"
+                );
+            }
+            Ok(true)
+        }
+        Verdict::TooNew(unknown) => Err(Obstacle::Lasting(MigrateError::TooNew {
+            unknown,
+            newest: known.into_iter().max().unwrap_or_default(),
+        })),
+    }
+}
+
+/// The migrations this program has, fourteen digits each.
+fn known() -> Vec<String> {
+    let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS);
+    // The names were checked when they were built in.
+    migrations
+        .unwrap_or_default()
+        .iter()
+        .map(|migration| migration.name().version().to_string())
+        .collect()
+}
+
+/// Takes the lock, or says why not. It never blocks on the lock: a waiter holds a snapshot, and `CREATE INDEX
+/// CONCURRENTLY` in the process that migrates waits for all snapshots, so the two would deadlock.
+async fn lock(connection: &mut AsyncPgConnection) -> Result<(), String> {
     let is_held = diesel::select(
         diesel::dsl::sql::<Bool>("pg_try_advisory_lock(")
             .bind::<BigInt, _>(LOCK)
             .sql(")"),
     )
-    .get_result::<bool>(&mut connection)
+    .get_result::<bool>(connection)
     .await
     .map_err(|error| chain(&error))?;
     if is_held {
-        return Ok(connection);
+        return Ok(());
     }
     let holder = diesel::sql_query(
         "SELECT format('%s (process %s) from %s', coalesce(nullif(application_name, ''), 'a session'), a.pid, \
@@ -95,7 +179,7 @@ async fn lock(connector: &Connector) -> Result<AsyncPgConnection, String> {
            AND (l.classid::bigint << 32 | l.objid::bigint) = $1",
     )
     .bind::<BigInt, _>(LOCK)
-    .get_result::<Holder>(&mut connection)
+    .get_result::<Holder>(connection)
     .await;
     match holder {
         Ok(holder) => Err(format!("the migration lock is held by {}", holder.text)),

@@ -1,21 +1,33 @@
 //! Postgres: connections, schema, and one file of queries per resource. Domain types out, no HTTP.
 
+mod ask;
+mod compatibility;
 mod connect;
+mod database;
 mod half_built;
 pub mod idempotency;
 pub mod items;
+mod lanes;
+mod link;
 pub mod migrate;
 mod page;
 mod pattern;
-mod ping;
 mod pool;
+mod reader;
+mod recent;
+mod replica;
 mod schema;
+mod session;
 mod sweep;
 mod version;
 
 pub use connect::{ConnectError, Connector};
+pub use database::Database;
 pub use page::{Page, Position};
-pub use pool::{Connection, Database};
+pub use pool::{Connection, Pool};
+pub use reader::Reader;
+pub use recent::{Lsn, Written};
+pub use replica::Standing;
 pub use sweep::sweep_for_ever;
 pub use version::{Outcome, Versions};
 
@@ -26,9 +38,12 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 /// Why a query has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// Nothing was sent. The log has the cause, from the pool.
+    /// Nothing was sent: all connections stayed in use.
     #[error("no database connection could be had within {0:?}")]
     NoConnection(Duration),
+    /// Nothing was sent. The log has the cause, from the last attempt to connect.
+    #[error("the database cannot be reached at the moment")]
+    Unreachable,
     /// Nothing was sent.
     #[error("the database's schema is not in place yet")]
     NotMigrated,
@@ -49,11 +64,16 @@ impl DbError {
 
 impl From<DieselError> for DbError {
     fn from(error: DieselError) -> Self {
-        // The error carries no SQLSTATE, only Postgres' message: the English ones of 57P01, 57P02, 57P03 and 57014.
-        const INTERRUPTIONS: [&str; 4] = [
+        // The error carries no SQLSTATE, only Postgres' message: the English ones of 57P01, 57P02, 57P03, 57014, 40001
+        // and 25006.
+        const INTERRUPTIONS: [&str; 6] = [
             "terminating connection",
             "the database system is",
             "canceling statement due to statement timeout",
+            // On a replica: what it read was removed on the primary.
+            "canceling statement due to conflict with recovery",
+            // The server hands its role over, or its disk is full.
+            "cannot execute",
             "the connection is closed",
         ];
         match &error {

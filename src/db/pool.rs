@@ -1,149 +1,160 @@
-//! The pool of connections that requests share.
+//! Connections that one request has for itself: for writes, transactions, and reads that may take long.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    ops::{Deref, DerefMut},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use bb8::ErrorSink;
-use diesel::ConnectionError;
-use diesel_async::{
-    AsyncPgConnection,
-    pooled_connection::{
-        AsyncDieselConnectionManager, ManagerConfig, PoolError, PoolableConnection,
-        RecyclingMethod,
-        bb8::{Pool, PooledConnection},
-    },
-};
+use bb8::{ManageConnection, PooledConnection};
+use diesel_async::AsyncPgConnection;
+use tokio::runtime::Handle;
 
-use super::{ConnectError, Connector, DbError};
+use super::{DbError, link::Link, session::Session};
 use crate::config::DatabaseSettings;
-use crate::error_chain::chain;
-use crate::metrics::{Metrics, PoolConnections};
+use crate::metrics::PoolConnections;
 
-/// The same complaint is repeated at most this often: a database that is away fails every attempt of every request.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// One checked-out connection; it goes back to the pool on drop.
-pub type Connection<'a> = PooledConnection<'a, AsyncPgConnection>;
-
-/// The database, as request handlers see it. Cloning shares the pool.
+/// A bounded number of connections to one server, made when they are needed. Cloning shares them.
 #[derive(Clone)]
-pub struct Database {
-    pool: Pool<AsyncPgConnection>,
-    is_migrated: Arc<AtomicBool>,
+pub struct Pool {
+    pool: bb8::Pool<Manager>,
+    link: Arc<Link>,
     limit: Duration,
-    metrics: Metrics,
+    statement_limit: Duration,
 }
 
-impl Database {
-    /// Prepares the pool; connects when the first request needs it. `metrics` is told how the pool does.
-    ///
-    /// # Errors
-    /// [`ConnectError::CaFile`].
-    pub fn open(settings: &DatabaseSettings, metrics: Metrics) -> Result<Self, ConnectError> {
-        let connector = Connector::new(settings, Some(settings.statement_timeout()))?;
-        let mut manager = ManagerConfig::default();
-        manager.custom_setup = Box::new(move |_| {
-            let connector = connector.clone();
-            Box::pin(async move {
-                let connected = connector.connect().await;
-                connected.map_err(|error| ConnectionError::BadConnection(chain(&error)))
-            })
-        });
-        // A connection that died while idle is dropped instead of handed out, without a round trip to ask it.
-        manager.recycling_method = RecyclingMethod::CustomFunction(Box::new(|connection| {
-            let is_dead = PoolableConnection::is_broken(connection);
-            Box::pin(async move {
-                if is_dead {
-                    return Err(diesel::result::Error::BrokenTransactionManager);
-                }
-                Ok(())
-            })
-        }));
-        let pool = Pool::builder()
-            .max_size(settings.pool_size)
+struct Manager(Arc<Link>);
+
+impl ManageConnection for Manager {
+    type Connection = Session;
+    type Error = DbError;
+
+    async fn connect(&self) -> Result<Session, DbError> {
+        let mut session = self.0.connect().await?;
+        session.count_statements();
+        Ok(session)
+    }
+
+    // A session that ended while idle is dropped instead of handed out, without a round trip to ask it.
+    async fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
+        if session.is_usable() {
+            Ok(())
+        } else {
+            Err(DbError::Unreachable)
+        }
+    }
+
+    fn has_broken(&self, session: &mut Session) -> bool {
+        !session.is_usable() || session.is_in_transaction()
+    }
+}
+
+impl Pool {
+    /// At most `size` connections; the first is made when the first request needs it.
+    pub(super) fn new(link: &Arc<Link>, size: u32, settings: &DatabaseSettings) -> Self {
+        let pool = bb8::Pool::builder()
+            .max_size(size)
             .connection_timeout(settings.connect_timeout())
             .test_on_check_out(true)
-            .error_sink(Box::new(Complaints::default()))
-            .build_unchecked(AsyncDieselConnectionManager::new_with_config("", manager));
-        metrics.watch_pool({
-            let pool = pool.clone();
-            move || {
-                let state = pool.state();
-                PoolConnections {
-                    idle: state.idle_connections,
-                    busy: state.connections.saturating_sub(state.idle_connections),
-                }
-            }
-        });
-        Ok(Self {
+            // The link does that, once for all.
+            .retry_connection(false)
+            .build_unchecked(Manager(Arc::clone(link)));
+        Self {
             pool,
-            is_migrated: Arc::new(AtomicBool::new(false)),
+            link: Arc::clone(link),
             limit: settings.connect_timeout(),
-            metrics,
-        })
-    }
-
-    /// From now on [`Self::connection`] hands out connections: the schema is in place.
-    pub fn mark_migrated(&self) {
-        self.is_migrated.store(true, Ordering::Release);
-    }
-
-    /// A connection, waited for at most `database.connect_timeout_seconds`.
-    ///
-    /// # Errors
-    /// [`DbError::NotMigrated`] until [`Self::mark_migrated`], [`DbError::NoConnection`].
-    pub async fn connection(&self) -> Result<Connection<'_>, DbError> {
-        if !self.is_migrated.load(Ordering::Acquire) {
-            return Err(DbError::NotMigrated);
+            statement_limit: settings.statement_timeout(),
         }
-        let started = Instant::now();
-        let got = self.pool.get().await;
-        self.metrics.pool_wait(started.elapsed());
-        got.map_err(|_| DbError::NoConnection(self.limit))
     }
 
-    /// Asks the database the smallest question there is.
+    /// A connection: an idle one, a new one, or one that somebody gives back within `database.connect_timeout_seconds`.
     ///
     /// # Errors
-    /// As [`Self::connection`], or [`DbError::Interrupted`] when no answer came within `limit`.
-    pub async fn check(&self, limit: Duration) -> Result<(), DbError> {
-        let ask = async {
-            let mut connection = self.connection().await?;
-            super::ping::ping(&mut connection).await
-        };
-        match tokio::time::timeout(limit, ask).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(DbError::NoConnection(limit)),
+    /// [`DbError::Unreachable`] as soon as that is known, [`DbError::NoConnection`].
+    pub(super) async fn get(&self) -> Result<Connection, DbError> {
+        tokio::select! {
+            biased;
+            got = self.pool.get_owned() => match got {
+                Ok(pooled) => Ok(Connection {
+                    pooled: Some(pooled),
+                    pool: self.clone(),
+                    since: Instant::now(),
+                }),
+                Err(_) => Err(DbError::NoConnection(self.limit)),
+            },
+            () = self.link.goes_down() => Err(DbError::Unreachable),
+        }
+    }
+
+    /// What its connections do.
+    pub(super) fn connections(&self) -> PoolConnections {
+        let state = self.pool.state();
+        PoolConnections {
+            idle: state.idle_connections,
+            busy: state.connections.saturating_sub(state.idle_connections),
         }
     }
 }
 
-/// Logs why the pool cannot connect, which its own error ("timed out") does not say.
-#[derive(Debug, Clone, Default)]
-struct Complaints(Arc<Mutex<Option<(String, Instant)>>>);
+/// One checked-out connection. It goes back to the pool on drop, unless its state is not known for certain: a statement
+/// still runs or a transaction is open, because the request was given up in the middle; the server may have cut a
+/// statement short; the server refuses writes, or ended the session.
+pub struct Connection {
+    /// Some until it is dropped.
+    pooled: Option<PooledConnection<'static, Manager>>,
+    pool: Pool,
+    since: Instant,
+}
 
-impl ErrorSink<PoolError> for Complaints {
-    fn sink(&self, error: PoolError) {
-        let text = match &error {
-            PoolError::QueryError(_) => "a pooled connection had died and was dropped".to_owned(),
-            PoolError::ConnectionError(error) => chain(error),
-        };
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = last
-            .as_ref()
-            .is_none_or(|(said, at)| *said != text || at.elapsed() >= COMPLAINT_INTERVAL);
-        if is_news {
-            tracing::warn!("{text}");
-            *last = Some((text, Instant::now()));
+impl Deref for Connection {
+    type Target = AsyncPgConnection;
+    fn deref(&self) -> &AsyncPgConnection {
+        match &self.pooled {
+            Some(pooled) => pooled.shared(),
+            None => unreachable!("it is taken out on drop only"),
         }
     }
+}
 
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<PoolError>> {
-        Box::new(self.clone())
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        match &mut self.pooled {
+            Some(pooled) => pooled.exclusive(),
+            None => unreachable!("it is taken out on drop only"),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(session) = self.pooled.take() else {
+            return;
+        };
+        // Held that long, a statement on it may have been cut by Postgres' own limit.
+        if self.since.elapsed() >= self.pool.statement_limit {
+            session.spend();
+        }
+        if session.is_busy()
+            && session.is_usable()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let pool = self.pool.clone();
+            runtime.spawn(async move { pool.wind_up(session).await });
+        } else if session.is_busy() {
+            session.spend();
+        }
+    }
+}
+
+impl Pool {
+    /// Ends what an abandoned session runs. Until that has ended the session keeps its place in the pool: clients that
+    /// come and go must not leave the server with more sessions than the pool may have.
+    async fn wind_up(&self, session: PooledConnection<'static, Manager>) {
+        let connector = self.link.connector();
+        connector.cancel(session.shared().cancel_token()).await;
+        // Past the server's own limit the connection itself is lost.
+        let limit = self.statement_limit + self.limit;
+        let _ = tokio::time::timeout(limit, session.settle()).await;
+        session.spend();
     }
 }

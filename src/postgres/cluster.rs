@@ -325,7 +325,8 @@ impl Cluster {
     }
 
     /// A program of Postgres', as the user it runs as, out of reach of the terminal's Ctrl-C and of our environment.
-    fn command(&self, program: &str) -> Command {
+    /// One of Postgres' programs, as the server's user; it ends with whoever started it.
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.binaries.program(program));
         command
             .env_clear()

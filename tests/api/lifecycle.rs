@@ -186,10 +186,11 @@ async fn migrate_waits_for_the_lock_names_its_holder_and_gives_up() {
         .query("SELECT pg_advisory_unlock($1)", &[&key])
         .await
         .unwrap();
-    for count in ["\"count\":1", "\"count\":0"] {
+    for is_first in [true, false] {
         let output = host(&config).arg("migrate").output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && text.contains(count), "{text}");
+        assert!(output.status.success(), "{text}");
+        assert_eq!(text.contains("\"count\":0"), !is_first, "{text}");
     }
 }
 
@@ -211,7 +212,7 @@ async fn processes_that_migrate_together_migrate_once_and_all_succeed() {
         let output = process.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{text}");
-        applied += usize::from(text.contains("\"count\":1"));
+        applied += usize::from(!text.contains("\"count\":0"));
     }
     assert_eq!(applied, 1);
 }

@@ -31,6 +31,8 @@ pub const PASSWORD: &str = "planted-database-password";
 pub struct TestPostgres {
     cluster: Cluster,
     folder: PathBuf,
+    /// It listens there only.
+    address: &'static str,
     port: u16,
     settings: &'static [(&'static str, &'static str)],
     server: Option<Child>,
@@ -72,6 +74,61 @@ impl TestPostgres {
         postgres
     }
 
+    /// A primary on 127.0.0.1 and its streaming replica on 127.0.0.2, at the same port, which let everybody in.
+    pub async fn start_pair() -> (Self, Self) {
+        let hba =
+            "local all all trust\nlocal replication all trust\nhost all all 127.0.0.0/8 trust\n";
+        let primary = Self::start_with(hba, "127.0.0.1").await;
+        let replica = primary.replicate("127.0.0.2").await;
+        (primary, replica)
+    }
+
+    /// A streaming replica of it on `address`, which it has a certificate for.
+    async fn replicate(&self, address: &'static str) -> Self {
+        let (folder, cluster) = files();
+        let data = cluster.data();
+        let (port, sockets) = (self.port.to_string(), self.cluster.sockets());
+        let mut copy = cluster.command("pg_basebackup");
+        copy.args([
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+            "-U",
+            "postgres",
+        ]);
+        copy.args(["-p", &port, "-h"])
+            .arg(sockets)
+            .arg("-D")
+            .arg(&data);
+        let copied = copy.output().await.unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+        let mut replica = Self {
+            cluster,
+            folder,
+            address,
+            port: self.port,
+            settings: &[],
+            server: None,
+            guardian: None,
+        };
+        replica.certify();
+        replica.start_again().await;
+        replica
+    }
+
+    /// Makes a certificate for its address.
+    fn certify(&self) {
+        let (certificate, key) = self_signed(self.address);
+        self.cluster
+            .write_private("server.crt", &certificate)
+            .unwrap();
+        self.cluster.write_private("server.key", &key).unwrap();
+        fs::write(self.folder.join("server.pem"), certificate).unwrap();
+    }
+
     /// With these rules, and a certificate for this address.
     pub async fn start_with(hba: &str, certified: &str) -> Self {
         let mut postgres = Self::prepare(hba, certified).await;
@@ -80,15 +137,7 @@ impl TestPostgres {
     }
 
     async fn prepare(hba: &str, certified: &str) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("drawbridge-test-")
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir()
-            .unwrap()
-            .keep();
-        let owner = Owner::for_this_process().unwrap();
-        let cluster =
-            Cluster::prepare(Binaries::find().unwrap(), &folder.join("postgresql"), owner).unwrap();
+        let (folder, cluster) = files();
         let role = format!("CREATE ROLE drawbridge LOGIN CREATEDB PASSWORD '{PASSWORD}'");
         cluster.create_if_missing(&[&role]).await.unwrap();
         cluster.write_access(hba, "").unwrap();
@@ -104,6 +153,7 @@ impl TestPostgres {
         Self {
             cluster,
             folder,
+            address: "127.0.0.1",
             port,
             settings: &[],
             server: None,
@@ -115,7 +165,7 @@ impl TestPostgres {
     pub async fn start_again(&mut self) {
         let port = self.port.to_string();
         let settings = [
-            ("listen_addresses", "127.0.0.1"),
+            ("listen_addresses", self.address),
             ("port", &port),
             ("ssl", "on"),
             ("fsync", "off"),
@@ -186,6 +236,11 @@ impl TestPostgres {
         client
     }
 
+    /// The folder of its Unix socket, as `host` of a connection.
+    pub fn sockets(&self) -> &Path {
+        self.cluster.sockets()
+    }
+
     /// Its Unix socket.
     pub fn socket(&self) -> PathBuf {
         let name = format!(".s.PGSQL.{}", self.port);
@@ -225,6 +280,20 @@ impl TestPostgres {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+/// A folder that stays until somebody removes it, and the place for a server's files in it.
+fn files() -> (PathBuf, Cluster) {
+    let folder = tempfile::Builder::new()
+        .prefix("drawbridge-test-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap()
+        .keep();
+    let owner = Owner::for_this_process().unwrap();
+    let place = folder.join("postgresql");
+    let cluster = Cluster::prepare(Binaries::find().unwrap(), &place, owner).unwrap();
+    (folder, cluster)
 }
 
 /// One test's database.
