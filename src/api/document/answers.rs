@@ -144,7 +144,7 @@ fn answer(status: StatusCode, description: &str) -> Value {
         "content": {
             problem::CONTENT_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
-                "example": examples::problem(status, None),
+                "example": examples::problem(status, description),
             },
         },
     })

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{operations, referenced};
-use crate::api::{Problem, problem};
+use crate::api::{
+    Problem,
+    fields::{FieldError, Place},
+    problem,
+};
 
 /// The id in every example.
 pub const ID: Uuid = uuid::uuid!("0193a5c8-5e4d-7cc0-b1b8-3c4a6a1de0d2");
@@ -33,25 +37,34 @@ pub(super) fn complete(document: &mut Value) {
         }
         let responses = body["responses"].as_object_mut().into_iter().flatten();
         for (status, response) in responses {
-            let description = response["description"].as_str().map(ToOwned::to_owned);
+            let description = response["description"].as_str().unwrap_or_default();
+            let description = description.to_owned();
             let Some(content) = response.get_mut("content") else {
                 continue;
             };
             if let Some(problems) = content.get_mut(problem::CONTENT_TYPE)
                 && let Ok(status) = StatusCode::from_bytes(status.as_bytes())
             {
-                problems["example"] = problem(status, description.as_deref());
+                problems["example"] = problem(status, &description);
             }
             complete_content(content, &schemas);
         }
     }
 }
 
-/// A problem as this server words it, or with a `detail` of its own.
-pub(super) fn problem(status: StatusCode, detail: Option<&str>) -> Value {
-    let problem = match detail {
-        Some(detail) => Problem::new(status, detail),
-        None => Problem::of_status(status),
+/// A problem with this status, whose answer the document describes as `description`.
+pub(super) fn problem(status: StatusCode, description: &str) -> Value {
+    let problem = match status {
+        StatusCode::BAD_REQUEST => {
+            let error = FieldError::new("name", "must have at least 1 character");
+            let detail = format!("{} {}.", Place::Body.subject(&error.field), error.detail);
+            Problem::new(status, detail).with_errors(vec![error])
+        }
+        StatusCode::REQUEST_TIMEOUT
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::TOO_MANY_REQUESTS => Problem::of_status(status),
+        status if status.is_server_error() => Problem::of_status(status),
+        _ => Problem::new(status, description),
     };
     let mut problem = json!(problem);
     problem["request_id"] = REQUEST_ID.into();
