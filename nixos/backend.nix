@@ -91,6 +91,23 @@ in
       '';
     };
 
+    notify = lib.mkOption {
+      type = lib.types.bool;
+      default = isDrawbridge;
+      defaultText = lib.literalMD "true where `command` is `drawbridge-host serve`";
+      description = ''
+        Whether the program tells systemd that it has started (`READY=1`) and, twice per `watchdogSec` at least, that it
+        still answers (`WATCHDOG=1`); see `man sd_notify`. A program that does not would be taken for one that never starts.
+      '';
+    };
+
+    watchdogSec = lib.mkOption {
+      type = lib.types.strMatching "[1-9][0-9]*(ms|s|min)";
+      default = "30s";
+      example = "2min";
+      description = "With `notify`: a program that has not said for this long that it answers is killed and started again.";
+    };
+
     memoryMax = lib.mkOption {
       type = lib.types.strMatching "[1-9][0-9]*[KMGT]?|[1-9][0-9]?%|100%|infinity";
       default = "75%";
@@ -135,6 +152,8 @@ in
       environment = {
         DRAWBRIDGE_CONFIG = "${folder}/config.toml";
         DRAWBRIDGE_HTTP__LISTEN = "0.0.0.0:${toString cfg.port}";
+        # The load balancer, and nothing else, stands in front: no other host reaches this port.
+        DRAWBRIDGE_HTTP__TRUSTED_PROXIES = "1";
       }
       // lib.optionalAttrs isDrawbridge {
         # For a scraper on this host: the load balancer's callers find no such path. 9464 is the usual port of
@@ -142,7 +161,7 @@ in
         DRAWBRIDGE_METRICS__LISTEN = "127.0.0.1:9464";
       };
       serviceConfig = {
-        Type = "exec";
+        Type = if cfg.notify then "notify" else "exec";
         ExecStart = utils.escapeSystemdExecArgs cfg.command;
         DynamicUser = true;
         User = "drawbridge";
@@ -161,6 +180,10 @@ in
         OOMPolicy = "stop";
         # Tokio may start 512 threads for blocking work beside one per CPU.
         TasksMax = 1024;
+      }
+      // lib.optionalAttrs cfg.notify {
+        NotifyAccess = "main";
+        WatchdogSec = cfg.watchdogSec;
       };
     };
   };

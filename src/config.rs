@@ -88,6 +88,7 @@ impl Config {
     /// What the types alone cannot say.
     fn check(&self) -> Result<(), ConfigError> {
         key::check_ranges(self)?;
+        self.http.check()?;
         self.database.check(&self.http)?;
         self.log.check()
     }

@@ -1,22 +1,26 @@
 //! `drawbridge-host serve` and `migrate`: the server's life from the first bind to the last answer.
 
+mod accept;
+mod connection;
+mod door;
 mod metrics;
+mod notify;
+mod pace;
 
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use listenfd::ListenFd;
-use poem::{
-    EndpointExt as _, Response, Server,
-    http::{HeaderValue, header, uri::Scheme},
-    listener::{Acceptor, TcpAcceptor},
-    web::{LocalAddr, RemoteAddr},
-};
+use poem::web::LocalAddr;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 use tracing::info;
+
+use accept::Acceptor;
+use connection::Shared;
+use door::{Door, passed_listener};
+use pace::Limits;
 
 use crate::{
     api::{self, Lifecycle, State},
@@ -95,13 +99,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let address = listener
         .local_addr()
         .map_err(system("cannot read the own address"))?;
-    let acceptor =
-        TcpAcceptor::from_tokio(listener).map_err(system("cannot accept connections"))?;
     let (door, seen) = watch::channel(door);
-    let acceptor = Gate {
-        acceptor: Some(acceptor),
-        door: seen,
-    };
     let open = || {
         door.send_if_modified(|door| {
             let is_held = *door == Door::Held;
@@ -135,23 +133,24 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         ),
         database: database.clone(),
         lifecycle: lifecycle.clone(),
-        metrics,
+        metrics: metrics.clone(),
     };
     let app = api::app(&config, state);
-    let app = app.after({
-        let lifecycle = lifecycle.clone();
-        move |answer: poem::Result<Response>| {
-            let is_last = lifecycle.is_stopping();
-            async move {
-                let mut answer = answer?;
-                if is_last {
-                    let close = HeaderValue::from_static("close");
-                    answer.headers_mut().insert(header::CONNECTION, close);
-                }
-                Ok(answer)
-            }
-        }
-    });
+    let shared = Shared {
+        app,
+        address: LocalAddr(address.into()),
+        lifecycle: lifecycle.clone(),
+        limits: Limits::of(&config.http),
+    };
+    let (asking, asked) = mpsc::channel(1);
+    let acceptor = Acceptor::new(
+        listener,
+        shared,
+        config.http.max_connections,
+        seen.clone(),
+        asked,
+        metrics,
+    );
 
     let (report, outcome) = oneshot::channel();
     // A task of its own: a migration blocks the thread it runs on.
@@ -195,6 +194,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             }
         };
         lifecycle.stop();
+        notify::stopping();
         info!(
             reason,
             "stopping on {reason}: not ready any more, requests under way may finish"
@@ -205,10 +205,22 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         tokio::time::sleep(LINGER).await;
     };
     info!(%address, "listening on http://{address}");
-    Server::new_with_acceptor(acceptor)
-        .run_with_graceful_shutdown(app, stop, Some(config.http.shutdown_grace()))
-        .await
-        .map_err(system("the server failed"))?;
+    let informing = tokio::spawn(notify::keep_informed(seen, asking));
+    let mut accepting = tokio::spawn(acceptor.run());
+    tokio::select! {
+        () = stop => {}
+        // It ends before it is told to by a panic only, which the panic hook has logged.
+        _ = &mut accepting => {
+            return Err(system("the server failed")(io::Error::other("the accept loop ended")));
+        }
+    }
+    let _ = door.send(Door::Ending);
+    let grace = config.http.shutdown_grace();
+    if tokio::time::timeout(grace, &mut accepting).await.is_err() {
+        tracing::warn!("cut what had not finished within http.shutdown_grace_seconds");
+        accepting.abort();
+    }
+    informing.abort();
     upkeep.abort();
     if let Some(error) = failure {
         return Err(error.into());
@@ -225,62 +237,6 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
         address,
         problem,
     })
-}
-
-/// Whether connections are accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
-    /// Not yet: they wait.
-    Held,
-    Open,
-    /// Not any more.
-    Closed,
-}
-
-/// Accepts connections while the door is open, and closes its listener with it. Where systemd has that open too,
-/// further connections wait there for the next process.
-struct Gate {
-    acceptor: Option<TcpAcceptor>,
-    door: watch::Receiver<Door>,
-}
-
-impl Acceptor for Gate {
-    type Io = <TcpAcceptor as Acceptor>::Io;
-
-    fn local_addr(&self) -> Vec<LocalAddr> {
-        self.acceptor
-            .iter()
-            .flat_map(Acceptor::local_addr)
-            .collect()
-    }
-
-    async fn accept(&mut self) -> io::Result<(Self::Io, LocalAddr, RemoteAddr, Scheme)> {
-        // An error means that nobody can move the door any more: it stays as it is.
-        let _ = self.door.wait_for(|door| *door != Door::Held).await;
-        if let Some(acceptor) = &mut self.acceptor {
-            tokio::select! {
-                biased;
-                _ = self.door.wait_for(|door| *door == Door::Closed) => {}
-                accepted = acceptor.accept() => return accepted,
-            }
-        }
-        self.acceptor = None;
-        std::future::pending().await
-    }
-}
-
-/// The socket that whoever started this process has opened for it (systemd's socket units), if any. It stays open
-/// there while this process is replaced, so that connections wait instead of being refused.
-fn passed_listener() -> io::Result<Option<TcpListener>> {
-    let mut passed = ListenFd::from_env();
-    if passed.len() > 1 {
-        return Err(io::Error::other(format!("{} sockets", passed.len())));
-    }
-    let Some(listener) = passed.take_tcp_listener(0)? else {
-        return Ok(None);
-    };
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener).map(Some)
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -19,6 +19,10 @@ resource "aws_lb" "main" {
   subnets            = [aws_subnet.main["management"].id, aws_subnet.main["edge"].id]
   security_groups    = [aws_security_group.main["load_balancer"].id]
 
+  # Seconds, on both sides. The API keeps an idle connection longer (http.keep_alive_seconds), so that none ends just as a
+  # request is sent on it, which would be answered 502.
+  idle_timeout = 60
+
   # Header names a browser would never send are how requests are smuggled past a proxy.
   drop_invalid_header_fields = true
 

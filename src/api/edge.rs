@@ -12,6 +12,7 @@ use tracing::{Instrument, Level, event, info_span};
 
 use super::{
     client_address::{ClientAddress, IsHttps},
+    cors::{self, Cors},
     fields::{Operation, Parts},
     problem::{self, Failure, Problem},
     request_id,
@@ -24,6 +25,7 @@ const NOWHERE: &str = "(none)";
 
 /// The outermost middleware.
 pub struct Edge {
+    cors: Cors,
     limits: Limits,
     metrics: Metrics,
     routes: Routes,
@@ -40,6 +42,7 @@ impl Edge {
     /// With the limits of `settings`; `routes` names the patterns and methods there are.
     pub fn new(settings: &HttpSettings, routes: Routes, metrics: Metrics) -> Self {
         Self {
+            cors: Cors::new(&settings.cors_origins),
             limits: Limits {
                 request_timeout: settings.request_timeout(),
                 body_limit_bytes: settings.body_limit_bytes,
@@ -56,6 +59,7 @@ impl<E: Endpoint> Middleware<E> for Edge {
     fn transform(&self, inner: E) -> Self::Output {
         Guarded {
             inner,
+            cors: self.cors.clone(),
             limits: self.limits,
             metrics: self.metrics.clone(),
             nowhere: NOWHERE.into(),
@@ -67,6 +71,7 @@ impl<E: Endpoint> Middleware<E> for Edge {
 /// An endpoint behind the [`Edge`]; it always answers.
 pub struct Guarded<E> {
     inner: E,
+    cors: Cors,
     limits: Limits,
     metrics: Metrics,
     nowhere: Arc<str>,
@@ -79,8 +84,12 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
     async fn call(&self, request: Request) -> Result<Response> {
         let id = request_id::of(&request);
         let span = info_span!("request", request_id = %id);
-        let answered = request_id::scope(id.clone(), self.answer(request)).instrument(span);
-        let mut response = answered.await;
+        let allowed = self.cors.allowed(&request);
+        let is_preflight = allowed.is_some() && cors::is_preflight(&request);
+        let answer = self.answer(request, is_preflight);
+        let mut response = request_id::scope(id.clone(), answer).instrument(span).await;
+        // Here and not further in: a page may read errors too, whoever answers them.
+        self.cors.mark(allowed, &mut response);
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(request_id::HEADER, id);
@@ -94,7 +103,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
 }
 
 impl<E: Endpoint> Guarded<E> {
-    async fn answer(&self, mut request: Request) -> Response {
+    async fn answer(&self, mut request: Request, is_preflight: bool) -> Response {
         let started = Instant::now();
         let _in_flight = self.metrics.request();
         let method = request.method().clone();
@@ -107,9 +116,12 @@ impl<E: Endpoint> Guarded<E> {
         let pattern = route.map_or(&self.nowhere, |route| &route.pattern);
         let operation = route.and_then(|route| self.routes.operation(route, &method));
         let deadline = started + self.limits.request_timeout;
-        let mut response = match self.handle(request, operation, deadline).await {
-            Ok(response) => response,
-            Err(problem) => problem.into_response(),
+        let mut response = match route {
+            Some(route) if is_preflight => cors::preflight(&route.allow),
+            _ => match self.handle(request, operation, deadline).await {
+                Ok(response) => response,
+                Err(problem) => problem.into_response(),
+            },
         };
         let status = response.status();
         // The net under everything that answers an error in its own words. A page may: a browser's user reads it.

@@ -2,6 +2,7 @@
 
 mod about;
 mod client_address;
+mod cors;
 mod cursor;
 mod docs;
 mod document;
@@ -20,6 +21,7 @@ mod request_header;
 mod request_id;
 mod routes;
 mod schema;
+mod shed;
 mod tags;
 mod text;
 
@@ -29,6 +31,7 @@ pub use fields::FieldError;
 pub use health::Lifecycle;
 pub use metrics::{PATH as METRICS_PATH, page as metrics_page};
 pub use problem::Problem;
+pub use shed::Crowded;
 
 use poem::{Endpoint, EndpointExt, Response, Route, get, middleware::CatchPanic};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
@@ -89,5 +92,9 @@ pub fn app(config: &Config, state: State) -> impl Endpoint<Output = Response> + 
         .data(state.database)
         .data(state.lifecycle)
         .with(CatchPanic::new().with_handler(problem::AfterPanic))
+        .with(shed::Shed::new(
+            config.http.max_requests,
+            state.metrics.clone(),
+        ))
         .with(edge::Edge::new(&config.http, routes, state.metrics))
 }

@@ -1,5 +1,6 @@
 use std::{
     io::{Read, Write},
+    os::unix::net::UnixDatagram,
     process::Stdio,
     thread,
     time::Duration,
@@ -215,4 +216,49 @@ async fn processes_that_migrate_together_migrate_once_and_all_succeed() {
         applied += usize::from(!text.contains("\"count\":0"));
     }
     assert_eq!(applied, 1);
+}
+
+#[tokio::test]
+async fn systemd_learns_that_it_is_ready_alive_and_stopping() {
+    let database = postgres::shared().database().await;
+    let (folder, config) = super::configuration::file(&database.config());
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(120)))
+        .unwrap();
+    let next = || {
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    };
+    let mut server = host(&config)
+        .arg("serve")
+        .env("DRAWBRIDGE_HTTP__LISTEN", "127.0.0.1:0")
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "600000")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(server.id().cast_signed());
+    assert_eq!(next(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(next(), "WATCHDOG=1");
+    }
+    // A process that does not run does not say that it lives.
+    kill(pid, Signal::SIGSTOP).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(1500)))
+        .unwrap();
+    let silence = (0..10).find_map(|_| socket.recv(&mut [0; 256]).err());
+    assert!(silence.is_some(), "a stopped process went on");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(120)))
+        .unwrap();
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_eq!(next(), "WATCHDOG=1");
+    kill(pid, Signal::SIGTERM).unwrap();
+    let last = (0..100).map(|_| next()).find(|said| said != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    assert!(server.wait().unwrap().success());
 }

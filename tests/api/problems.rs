@@ -76,6 +76,40 @@ async fn all_wrong_fields_are_listed_by_name() {
 }
 
 #[tokio::test]
+async fn header_body_and_log_name_the_same_request() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&database.config());
+    let session = database.session().await;
+    session
+        .batch_execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'planted-secret of %', current_user; END $$;
+             CREATE TRIGGER fail BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION fail()",
+        )
+        .await
+        .unwrap();
+    let large = vec![b' '; 64 * 1024 + 1];
+    let answers = [
+        (404, server.get("/nothing")),
+        (405, server.method("DELETE", "/docs")),
+        (400, server.get("/items/7")),
+        (400, server.post("/items", "{")),
+        (413, server.post("/items", large)),
+        (415, server.post_as("text/plain", "/items", b"{}")),
+        (500, server.post("/items", r#"{"name":"n"}"#)),
+    ];
+    for (status, answer) in answers {
+        answer.problem(status);
+        assert!(!answer.body.contains("planted"), "{answer:?}");
+        let id = answer.header("x-request-id").unwrap();
+        wait_for("the access line", || {
+            let mut events = server.events().into_iter();
+            events.find(|event| event["span"]["request_id"] == id && event["status"] == status)
+        });
+    }
+}
+
+#[tokio::test]
 async fn a_method_a_path_does_not_have_is_answered_405_with_the_ones_it_has() {
     let database = postgres::shared().database().await;
     let server = TestServer::start(&database.config());
