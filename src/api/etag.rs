@@ -6,6 +6,11 @@ use poem_openapi::registry::MetaSchema;
 use super::{problem::Problem, request_header::FromHeader};
 use crate::db::Versions;
 
+const BLANK: [char; 2] = [' ', '\t'];
+
+const SHAPE: &str =
+    "it takes tags in quotes with commas between them, such as \"3\" or \"3\", \"4\", or * for any";
+
 /// The tag of a row's version, in its quotes: `"3"`.
 pub fn of(version: i64) -> String {
     format!("\"{version}\"")
@@ -55,7 +60,7 @@ impl IfMatch {
 
 impl FromHeader for IfMatch {
     fn schema() -> MetaSchema {
-        schema("\"3\"")
+        schema()
     }
     fn parse(text: &str) -> Result<Self, String> {
         Tags::parse(text).map(Self)
@@ -78,7 +83,7 @@ impl IfNoneMatch {
 
 impl FromHeader for IfNoneMatch {
     fn schema() -> MetaSchema {
-        schema("\"3\"")
+        schema()
     }
     fn parse(text: &str) -> Result<Self, String> {
         Tags::parse(text).map(Self)
@@ -140,16 +145,11 @@ impl Tag {
     }
 }
 
-const BLANK: [char; 2] = [' ', '\t'];
-
-const SHAPE: &str =
-    "it takes tags in quotes with commas between them, such as \"3\" or \"3\", \"4\", or * for any";
-
-fn schema(example: &str) -> MetaSchema {
+fn schema() -> MetaSchema {
     MetaSchema {
         // As `Tags::parse` has it, in printable ASCII.
         pattern: Some("^(\\*|(W/)?\"[!#-~]*\"( *, *(W/)?\"[!#-~]*\")*)$".to_owned()),
-        example: Some(example.into()),
+        example: Some(of(3).into()),
         ..MetaSchema::new("string")
     }
 }
@@ -170,12 +170,11 @@ mod tests {
             (",, \"3\" , ,\t\"x,y\", \"4\",", vec![3, 4]),
             ("W/\"3\"", vec![]),
             ("W/\"3\", \"4\"", vec![4]),
-            ("\"\", \"03\", \"+3\", \" \u{fffd}\"", vec![]),
+            ("\"\", \"03\", \"+3\"", vec![]),
             ("\"9223372036854775808\"", vec![]),
             ("\"\u{fffd}\"", vec![]),
         ] {
-            let wanted = (!text.contains("\" \u{fffd}")).then_some(Versions::OneOf(listed));
-            assert_eq!(versions(text), wanted, "{text}");
+            assert_eq!(versions(text), Some(Versions::OneOf(listed)), "{text}");
         }
         assert_eq!(versions(" * "), Some(Versions::Any));
     }

@@ -25,6 +25,9 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// The advisory lock's key, "drawbrdg" in ASCII: any number that nothing else in this database uses would do.
 const LOCK: i64 = i64::from_be_bytes(*b"drawbrdg");
 
+/// A migration that waits for a table behind somebody's open transaction holds up every request that comes after it.
+const LOCK_LIMIT: &str = "SET lock_timeout = '30s'";
+
 /// How long to wait between two looks at a database that is not there or a lock that is taken.
 const INTERVAL: Duration = Duration::from_millis(300);
 
@@ -194,9 +197,12 @@ struct Holder {
 }
 
 async fn run(mut connection: AsyncPgConnection) -> Result<Vec<String>, MigrateError> {
-    drop_half_built(&mut connection)
+    let failed = |error| MigrateError::Failed(chain(&error));
+    diesel::sql_query(LOCK_LIMIT)
+        .execute(&mut connection)
         .await
-        .map_err(|error| MigrateError::Failed(chain(&error)))?;
+        .map_err(failed)?;
+    drop_half_built(&mut connection).await.map_err(failed)?;
     let mut harness = AsyncMigrationHarness::new(connection);
     let applied: Vec<String> = harness
         .run_pending_migrations(MIGRATIONS)
