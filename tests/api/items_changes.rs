@@ -184,8 +184,8 @@ async fn delete_item_answers_204_and_then_404() {
 #[tokio::test]
 async fn of_100_patches_at_once_for_one_tag_exactly_one_is_made() {
     let database = postgres::shared().database().await;
-    let patient = "connect_timeout_seconds = 60\nstatement_timeout_seconds = 25\n";
-    let server = TestServer::start(&format!("{}{patient}", database.config()));
+    let config = database.config() + "connect_timeout_seconds = 60\n" + super::cache::PATIENT;
+    let server = TestServer::start(&config);
     let path = stored(&server);
     let statuses: Vec<u16> = thread::scope(|scope| {
         let patches: Vec<_> = (0..100)

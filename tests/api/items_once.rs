@@ -13,7 +13,10 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::{configuration, items_pages::names};
+use super::{
+    cache::{PATIENT, names},
+    configuration,
+};
 use crate::support::{
     postgres::{self, PASSWORD, TestDatabase},
     server::{Answer, TestServer, host, wait_for},
@@ -93,8 +96,8 @@ async fn what_is_no_key_is_refused_by_name() {
 #[tokio::test]
 async fn of_20_at_once_with_one_key_one_stores_and_all_are_answered_alike() {
     let database = postgres::shared().database().await;
-    let patient = "connect_timeout_seconds = 60\nstatement_timeout_seconds = 25\n";
-    let server = TestServer::start(&format!("{}{patient}", database.config()));
+    let config = database.config() + "connect_timeout_seconds = 60\n" + PATIENT;
+    let server = TestServer::start(&config);
     let body = json!({"name": "once"});
     let answers: Vec<Answer> = thread::scope(|scope| {
         let posts: Vec<_> = (0..20)
@@ -211,8 +214,7 @@ async fn held(session: &tokio_postgres::Client, end: bool) {
 async fn after_postgres_ended_the_connection_in_the_middle_the_same_key_stores_one_item() {
     for at in ["statement", "commit"] {
         let database = postgres::shared().database().await;
-        let patient = "statement_timeout_seconds = 25\n";
-        let server = TestServer::start(&format!("{}{patient}", database.config()));
+        let server = TestServer::start(&(database.config() + PATIENT));
         let session = held_up(&database, at).await;
         let body = json!({"name": "once"});
         let server = Arc::new(server);
@@ -242,7 +244,7 @@ async fn after_postgres_ended_the_connection_in_the_middle_the_same_key_stores_o
 #[tokio::test]
 async fn after_the_server_was_killed_in_the_middle_the_same_key_stores_one_item() {
     let database = postgres::shared().database().await;
-    let server = Arc::new(TestServer::start(&database.config()));
+    let server = Arc::new(TestServer::start(&(database.config() + PATIENT)));
     let session = held_up(&database, "commit").await;
     let body = json!({"name": "once"});
     let asked = thread::spawn({

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::cache::names;
 use crate::support::{
     postgres::{self, TestDatabase},
     server::{Answer, TestServer},
@@ -12,15 +13,6 @@ pub fn next(answer: &Answer) -> Option<String> {
     let link = answer.header("link")?;
     let path = link.strip_prefix('<').unwrap();
     Some(path.strip_suffix(">; rel=\"next\"").unwrap().to_owned())
-}
-
-pub fn names(answer: &Answer) -> Vec<String> {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let items = answer.json();
-    let names = items.as_array().unwrap().iter();
-    names
-        .map(|item| item["name"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 /// A configuration for tests that write past the server.
