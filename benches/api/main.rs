@@ -32,8 +32,9 @@ use support::{client, postgres::TestDatabase};
 
 /// Items in the database that is measured, except where their number is what is measured.
 const ROWS: u64 = 10_000;
-/// What a list selects, as the API does.
-const LIST: &str = "SELECT id, name, description, created_at FROM items ORDER BY created_at DESC, id DESC LIMIT 50";
+/// What a list selects, as the API does: the one row more tells whether there is a next page.
+const LIST: &str = "SELECT id, name, description, created_at, version FROM items \
+                    ORDER BY created_at DESC, id DESC LIMIT 51";
 
 /// The API beside a FastAPI service and beside Postgres alone.
 #[derive(Parser)]
@@ -98,12 +99,16 @@ fn main() -> ExitCode {
     let create = script(&stage, "create.lua", &[stage::create()]);
     let find_rows: Vec<String> = ids
         .iter()
-        .map(|id| format!("SELECT id, name, description, created_at FROM items WHERE id = '{id}'"))
+        .map(|id| {
+            format!(
+                "SELECT id, name, description, created_at, version FROM items WHERE id = '{id}'"
+            )
+        })
         .collect();
     let list_rows = [LIST.to_owned()];
     let create_row = ["INSERT INTO items (id, name, description) VALUES (gen_random_uuid(), 'An item', \
                        'What there is to say about it, in about as many words as people use for it.') \
-                       RETURNING id, name, description, created_at"
+                       RETURNING id, name, description, created_at, version"
         .to_owned()];
     let race = |what, target, ceiling_target| Race {
         what,

@@ -1,4 +1,4 @@
-//! Sudden ends in the middle of writing: each item that was acknowledged is stored.
+//! Sudden ends in the middle of writing: each item that was acknowledged is stored, and none twice for one key.
 //!
 //! A `kill -9` loses what a process held in its memory, Postgres' own buffers among it, and nothing that the kernel had
 //! been given. So this sees an answer before the commit and a commit that does not wait for the log to be written, and
@@ -43,6 +43,7 @@ async fn no_acknowledged_item_is_lost_when_the_api_is_killed() {
     writers.wait_for_more();
     let acknowledged = writers.stop();
     assert_eq!(lost(&database, &acknowledged).await, [""; 0]);
+    assert_eq!(twice(&database).await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,6 +67,7 @@ async fn no_acknowledged_item_is_lost_when_postgres_is_killed() {
         name,
     };
     assert_eq!(lost(&database, &acknowledged).await, [""; 0]);
+    assert_eq!(twice(&database).await, [""; 0]);
 }
 
 /// The twin: what the two above look for is found where it is planted.
@@ -230,4 +232,12 @@ async fn lost(database: &TestDatabase<'_>, acknowledged: &[(String, String)]) ->
     let is_lost = |(id, name): &&(String, String)| stored.get(id) != Some(name);
     let lost = acknowledged.iter().filter(is_lost);
     lost.map(|(id, name)| format!("{name} as {id}")).collect()
+}
+
+/// Names that are stored more than once; each is one key's.
+async fn twice(database: &TestDatabase<'_>) -> Vec<String> {
+    let session = database.session().await;
+    let twice = "SELECT name FROM items GROUP BY name HAVING count(*) > 1";
+    let rows = session.query(twice, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
 }
