@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use drawbridge::{
     config::DatabaseSettings,
     db::{Database, migrate},
@@ -101,10 +101,13 @@ async fn one_that_was_given_up_in_the_middle_is_not_used_again_and_its_statement
     for is_transaction in [false, true] {
         let mut connection = handed_out.connection().await.unwrap();
         let write = async {
+            let connection: &mut AsyncPgConnection = &mut connection;
             if is_transaction {
-                connection.transaction(insert).await
+                connection
+                    .transaction(async |connection| insert(connection).await)
+                    .await
             } else {
-                insert(&mut connection).await
+                insert(connection).await
             }
         };
         let mut write = Box::pin(write);
@@ -126,6 +129,8 @@ async fn one_that_was_given_up_in_the_middle_is_not_used_again_and_its_statement
 }
 
 async fn insert(connection: &mut AsyncPgConnection) -> diesel::QueryResult<usize> {
+    // It is implemented for all types, the tests' numbers included, so nobody else here sees it.
+    use diesel_async::RunQueryDsl;
     diesel::sql_query("INSERT INTO items (id, name) VALUES (gen_random_uuid(), 'n')")
         .execute(connection)
         .await

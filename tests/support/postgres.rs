@@ -236,11 +236,6 @@ impl TestPostgres {
         client
     }
 
-    /// The folder of its Unix socket, as `host` of a connection.
-    pub fn sockets(&self) -> &Path {
-        self.cluster.sockets()
-    }
-
     /// Its Unix socket.
     pub fn socket(&self) -> PathBuf {
         let name = format!(".s.PGSQL.{}", self.port);
