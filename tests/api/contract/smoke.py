@@ -2,12 +2,15 @@
 
 import sys
 from http import HTTPStatus
+from urllib.parse import parse_qs, urlsplit
 
 from drawbridge_client import Client
-from drawbridge_client.api.items import create_item, find_item, list_items
-from drawbridge_client.models import CreateItem, Item, Problem
+from drawbridge_client.api.items import create_item, delete_item, find_item, list_items, patch_item
+from drawbridge_client.models import CreateItem, Item, PatchItem, Problem
 
-client = Client(base_url=sys.argv[1], raise_on_unexpected_status=True)
+URL = sys.argv[1]
+
+client = Client(base_url=URL, raise_on_unexpected_status=True)
 
 
 def expect(kind, answer):
@@ -15,14 +18,44 @@ def expect(kind, answer):
     return answer
 
 
-made = create_item.sync_detailed(client=client, body=CreateItem(name="Lantern", description=None))
+lantern = CreateItem(name="Lantern", description=None)
+made = create_item.sync_detailed(client=client, body=lantern, idempotency_key="lantern-1")
 assert made.status_code == HTTPStatus.CREATED, made
 item = expect(Item, made.parsed)
 assert (item.name, item.description) == ("Lantern", None), item
-assert expect(Item, find_item.sync(client=client, id=item.id)) == item
+again = create_item.sync_detailed(client=client, body=lantern, idempotency_key="lantern-1")
+assert again.parsed == item and again.headers["Idempotent-Replayed"] == "true", again
+for name in ("Rope", "Kettle"):
+    expect(Item, create_item.sync(client=client, body=CreateItem(name=name)))
 
-found = expect(list, list_items.sync(client=client, limit=1))
-assert [entry.id for entry in found] == [item.id], found
+# Page by page, as the Link header leads.
+names, after = [], {}
+for _ in range(3):
+    page = list_items.sync_detailed(client=client, limit=1, **after)
+    names += [entry.name for entry in expect(list, page.parsed)]
+    if "Link" not in page.headers:
+        break
+    link = urlsplit(page.headers["Link"].split(">")[0].removeprefix("<"))
+    after = {"after": parse_qs(link.query)["after"][0]}
+assert names == ["Kettle", "Rope", "Lantern"], names
+assert [entry.name for entry in expect(list, list_items.sync(client=client, q="LANT"))] == ["Lantern"]
 
-problem = expect(Problem, create_item.sync(client=client, body=CreateItem(name="")))
-assert problem.status == HTTPStatus.BAD_REQUEST and "name" in problem.detail, problem
+etag = find_item.sync_detailed(item.id, client=client).headers["ETag"]
+kept = find_item.sync_detailed(item.id, client=client, if_none_match=etag)
+assert kept.status_code == HTTPStatus.NOT_MODIFIED, kept
+red = PatchItem(description="Red.")
+patched = expect(Item, patch_item.sync(item.id, client=client, body=red, if_match=etag))
+assert (patched.name, patched.description) == ("Lantern", "Red."), patched
+cleared = expect(Item, patch_item.sync(item.id, client=client, body=PatchItem(description=None)))
+assert cleared.description is None, cleared
+stale = expect(Problem, patch_item.sync(item.id, client=client, body=red, if_match=etag))
+assert stale.status == HTTPStatus.PRECONDITION_FAILED, stale
+
+deleted = delete_item.sync_detailed(item.id, client=client)
+assert deleted.status_code == HTTPStatus.NO_CONTENT, deleted
+gone = expect(Problem, find_item.sync(item.id, client=client))
+assert gone.status == HTTPStatus.NOT_FOUND and gone.request_id, gone
+
+nameless = expect(Problem, create_item.sync(client=client, body=CreateItem(name="")))
+assert nameless.status == HTTPStatus.BAD_REQUEST, nameless
+assert [error.field for error in nameless.errors] == ["name"], nameless
