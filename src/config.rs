@@ -4,6 +4,7 @@
 //! `DRAWBRIDGE_HTTP__LISTEN`), systemd credentials. A key nobody knows is an error in every source. The database
 //! password is no key at all: it comes from a file, because files and environment dumps get copied around.
 
+mod auth;
 mod cache;
 mod database;
 mod error;
@@ -14,6 +15,7 @@ mod metrics;
 mod password;
 mod replica;
 
+pub use auth::AuthSettings;
 pub use cache::CacheSettings;
 pub use database::DatabaseSettings;
 pub use error::ConfigError;
@@ -21,7 +23,6 @@ pub use http::HttpSettings;
 pub use key::{Key, Shape, reference};
 pub use log::{LogFormat, LogSettings};
 pub use metrics::MetricsSettings;
-pub use password::Password;
 pub use replica::ReplicaUrl;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub const PASSWORD_CREDENTIAL: &str = "database-password";
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Who may do what, and how they sign in.
+    pub auth: AuthSettings,
     /// How HTTP is served.
     pub http: HttpSettings,
     /// Where the data is.

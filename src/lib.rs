@@ -16,6 +16,8 @@ mod readme;
 #[cfg(feature = "host")]
 pub mod api;
 #[cfg(feature = "host")]
+pub mod auth;
+#[cfg(feature = "host")]
 pub mod cache;
 #[cfg(feature = "host")]
 pub mod config;

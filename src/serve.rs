@@ -14,6 +14,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::JoinSet,
 };
 use tracing::info;
 
@@ -24,6 +25,7 @@ use pace::Limits;
 
 use crate::{
     api::{self, Lifecycle, State},
+    auth::{self, Accounts},
     cache::Cache,
     config::Config,
     db::{ConnectError, Database, migrate, sweep_for_ever},
@@ -125,7 +127,12 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     }
     let database = Database::open(&config.database, metrics.clone())?;
     let lifecycle = Lifecycle::default();
+    let accounts = Accounts::new(&config.auth, metrics.clone());
+    // Dropped at the end, which ends what is in it.
+    let mut background = JoinSet::new();
+    background.spawn(auth::sweep_sessions(accounts.clone(), database.clone()));
     let state = State {
+        accounts,
         cache: Cache::open(
             &config.cache,
             config.database.statement_timeout(),

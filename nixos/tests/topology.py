@@ -40,7 +40,14 @@ with subtest("Every host bootstraps"):
 
 with subtest("The API keeps what it is given, over TLS, in the database"):
     world.wait_until_succeeds(f"curl --fail --silent {BACKEND}/ready", timeout=120)
-    world.succeed(f"curl --fail --silent --json '{{\"name\": \"kept\"}}' {BACKEND}/items")
+    world.fail(f"curl --fail --silent --json '{{\"name\": \"refused\"}}' {BACKEND}/items")
+    login = json.dumps({"email": "test@example.org", "password": "nothing is kept here"})
+    register = json.dumps({"name": "Test", **json.loads(login)})
+    world.succeed(f"curl --fail --silent --json '{register}' {BACKEND}/auth/register")
+    token = json.loads(world.succeed(f"curl --fail --silent --json '{login}' {BACKEND}/auth/login"))["token"]
+    world.succeed(
+        f"curl --fail --silent --header 'Authorization: Bearer {token}' --json '{{\"name\": \"kept\"}}' {BACKEND}/items"
+    )
     assert items() == ["kept"], items()
     database.succeed(
         "psql --host /run/postgresql --username postgres -Atc 'select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where client_addr is not null' | grep --line-regexp t"

@@ -137,6 +137,13 @@ impl<E: Endpoint> Guarded<E> {
         {
             response.headers_mut().insert(header::ALLOW, allow);
         }
+        // Tokens, and what belongs to one person: nobody on the way may keep it.
+        if pattern.starts_with("/auth/") {
+            let no_store = HeaderValue::from_static("no-store");
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, no_store);
+        }
         let seen = Seen {
             method: &method,
             pattern,

@@ -20,6 +20,7 @@ use super::{
     payload::JsonText,
     problem::{Failure, Problem},
     request_header::Header,
+    session::Writer,
     tags::Tag,
     text::Text,
 };
@@ -213,6 +214,7 @@ impl ItemsApi {
     #[oai(path = "/items", method = "post", operation_id = "create_item")]
     async fn create_item(
         &self,
+        writer: Writer,
         database: Data<&Database>,
         cache: Data<&Cache>,
         /// Any text of your own for this one item, such as a UUID. It means nothing for other callers.
@@ -220,7 +222,7 @@ impl ItemsApi {
         key: Header<IdempotencyKey>,
         item: Json<CreateItem>,
     ) -> Result<CreatedItem> {
-        let caller = Uuid::nil();
+        let caller = writer.profile_id().unwrap_or_default();
         let request = key.0.map(|key| key.request(caller, "POST /items", &item.0));
         let database = database.clone();
         let stored = cache.write([Scope::lists(RESOURCE)], async move {
@@ -356,6 +358,7 @@ impl ItemsApi {
     #[oai(path = "/items/:id", method = "patch", operation_id = "patch_item")]
     async fn patch_item(
         &self,
+        _writer: Writer,
         database: Data<&Database>,
         cache: Data<&Cache>,
         /// The item's id.
@@ -392,6 +395,7 @@ impl ItemsApi {
     #[oai(path = "/items/:id", method = "delete", operation_id = "delete_item")]
     async fn delete_item(
         &self,
+        _writer: Writer,
         database: Data<&Database>,
         cache: Data<&Cache>,
         /// The item's id.

@@ -1,6 +1,7 @@
 //! HTTP: one file per resource, [`edge`] around all of them, [`problem`] the one error body.
 
 mod about;
+mod auth;
 mod client_address;
 mod cors;
 mod cursor;
@@ -21,6 +22,7 @@ mod request_header;
 mod request_id;
 mod routes;
 mod schema;
+mod session;
 mod shed;
 mod tags;
 mod text;
@@ -31,18 +33,22 @@ pub use fields::FieldError;
 pub use health::Lifecycle;
 pub use metrics::{PATH as METRICS_PATH, page as metrics_page};
 pub use problem::Problem;
+pub use session::{Admin, Session, Writer, token_hash};
 pub use shed::Crowded;
 
 use poem::{Endpoint, EndpointExt, Response, Route, get, middleware::CatchPanic};
 use poem_openapi::{LicenseObject, OpenApiService, ServerObject};
 
-use crate::{cache::Cache, config::Config, db::Database, metrics::Metrics, version};
+use crate::{
+    auth::Accounts, cache::Cache, config::Config, db::Database, metrics::Metrics, version,
+};
 
 /// The documented part of the API. To add a resource: its file, its `Api` here, its queries in `db/`, its tests in
 /// `tests/api/`, and the snapshot renewed.
 fn service() -> OpenApiService<
     (
         about::AboutApi,
+        auth::AuthApi,
         docs::HomeApi,
         health::HealthApi,
         items::ItemsApi,
@@ -50,7 +56,7 @@ fn service() -> OpenApiService<
     (),
 > {
     OpenApiService::new(
-        (about::AboutApi, docs::HomeApi, health::HealthApi, items::ItemsApi),
+        (about::AboutApi, auth::AuthApi, docs::HomeApi, health::HealthApi, items::ItemsApi),
         "Drawbridge",
         version::VERSION,
     )
@@ -65,6 +71,8 @@ fn service() -> OpenApiService<
 /// What the handlers share.
 #[derive(Clone)]
 pub struct State {
+    /// Who may sign in, and how often.
+    pub accounts: Accounts,
     /// Finished answers.
     pub cache: Cache,
     /// Where the data is.
@@ -88,6 +96,7 @@ pub fn app(config: &Config, state: State) -> impl Endpoint<Output = Response> + 
     }
     let routes = routes::Routes::of(&document, &pages);
     app.nest_no_strip("/", service())
+        .data(state.accounts)
         .data(state.cache)
         .data(state.database)
         .data(state.lifecycle)

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A password or the like. Neither `Debug` nor any other trait shows it; [`Secret::expose`] is the only way to it.
+/// A password or the like. Neither `Debug` nor any other trait shows it; [`Secret::expose`] is the only way to it. Its
+/// memory is overwritten when it goes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -37,6 +38,13 @@ impl Secret {
             return text.into();
         }
         text.replace(&self.0, "[redacted]")
+    }
+}
+
+#[cfg(any(feature = "host", feature = "operator"))]
+impl Drop for Secret {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
     }
 }
 

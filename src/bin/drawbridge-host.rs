@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use drawbridge::appliance::system::REFUSED;
+use drawbridge::auth::{self, Email, Role};
 use drawbridge::config::{self, Config, LogFormat, LogSettings};
 use drawbridge::db::migrate;
 use drawbridge::host::metadata::MetadataService;
@@ -30,6 +31,19 @@ enum Command {
     Serve(ConfigArgs),
     /// Bring the database's schema up to date and end
     Migrate(ConfigArgs),
+    /// Make the profile with this e-mail address a student, an alumni or an admin
+    ///
+    /// This is how the first admin comes about: register through the API, then run this once. Sessions follow at once.
+    ///
+    /// On a deployed backend only the API's own service is given the database password, so give it to this as well:
+    ///
+    /// sudo systemd-run --pipe --wait --setenv=DRAWBRIDGE_CONFIG=/var/lib/drawbridge/api/config.toml
+    ///   --property=LoadCredentialEncrypted=database-password:/var/lib/drawbridge/api/database-password.cred
+    ///   drawbridge-host set-role ada@example.org admin
+    ///
+    /// Exit status: 0 done, 1 not (the last line says why, such as an unknown address), 2 wrong usage.
+    #[command(verbatim_doc_comment)]
+    SetRole(SetRoleArgs),
     /// Print the OpenAPI document
     Openapi,
     /// Print the reference of all configuration keys: a Markdown table with defaults, shapes and meanings
@@ -67,6 +81,18 @@ struct ConfigArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct SetRoleArgs {
+    /// The address it was registered with; capitals do not matter
+    #[arg(value_name = "EMAIL")]
+    email: Email,
+    /// student, alumni or admin
+    #[arg(value_name = "ROLE")]
+    role: Role,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, clap::Args)]
 struct EgressArgs {
     /// Where to connect to; nothing is sent there
     #[arg(value_name = "HOST:PORT")]
@@ -85,6 +111,12 @@ fn main() -> ExitCode {
             // On a task of its own: a migration blocks the thread it runs on.
             let migration = tokio::spawn(async move { migrate::migrate(&config.database).await });
             migration.await?.map(drop).map_err(anyhow::Error::from)
+        }),
+        Command::SetRole(args) => with_config(&args.config, |config| async move {
+            let before = auth::set_role(&config.database, &args.email, args.role).await?;
+            let (email, role) = (args.email.as_str(), args.role);
+            say(format_args!("{email}: {role}, before {before}"));
+            Ok(())
         }),
         Command::Openapi => {
             say(format_args!("{:#}", api::document()));

@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, HttpSettings, Key, Password, ReplicaUrl, Shape};
+use super::{ConfigError, HttpSettings, Key, ReplicaUrl, Shape};
+use crate::appliance::Secret;
 
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -113,7 +114,7 @@ pub struct DatabaseSettings {
     pub start_timeout_seconds: u64,
     /// Filled from [`Self::password_file`] or the credential, never from a key.
     #[serde(skip)]
-    pub password: Option<Password>,
+    pub password: Option<Secret>,
 }
 
 impl Default for DatabaseSettings {

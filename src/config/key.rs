@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, cache, database, http, log, metrics};
+use super::{Config, ConfigError, auth, cache, database, http, log, metrics};
 
 /// One key of the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,7 @@ impl fmt::Display for Shape {
 pub fn keys() -> impl Iterator<Item = &'static Key> {
     [
         http::KEYS,
+        auth::KEYS,
         database::KEYS,
         cache::KEYS,
         log::KEYS,

@@ -1,48 +1,21 @@
 //! The database password: taken literally from a file, never shown.
 
 use std::{
-    fmt,
     io::Read,
     path::{Path, PathBuf},
 };
 
 use super::{ConfigError, DatabaseSettings, PASSWORD_CREDENTIAL};
+use crate::appliance::Secret;
 
 /// Longer than any password Postgres' tools make; a larger file is some other file.
 const LIMIT_BYTES: u64 = 1024;
-
-/// A secret. `Debug` and `Display` show a placeholder; [`Password::reveal`] is the one way to the value.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
-
-impl Password {
-    /// Takes the secret over.
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-    /// The secret itself, for the database connection only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[hidden]")
-    }
-}
-
-impl fmt::Display for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[hidden]")
-    }
-}
 
 /// The credential if systemd passed one, else the named file, else none.
 pub(super) fn find(
     settings: &DatabaseSettings,
     credentials: Option<&Path>,
-) -> Result<Option<Password>, ConfigError> {
+) -> Result<Option<Secret>, ConfigError> {
     if let Some(path) = credentials.map(|folder| folder.join(PASSWORD_CREDENTIAL))
         && path.exists()
     {
@@ -54,7 +27,7 @@ pub(super) fn find(
     }
 }
 
-fn read(origin: &'static str, path: PathBuf) -> Result<Password, ConfigError> {
+fn read(origin: &'static str, path: PathBuf) -> Result<Secret, ConfigError> {
     parse(&path).map_err(|problem| ConfigError::Password {
         origin,
         path,
@@ -62,7 +35,7 @@ fn read(origin: &'static str, path: PathBuf) -> Result<Password, ConfigError> {
     })
 }
 
-fn parse(path: &Path) -> Result<Password, String> {
+fn parse(path: &Path) -> Result<Secret, String> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes))
@@ -79,5 +52,5 @@ fn parse(path: &Path) -> Result<Password, String> {
     if secret.contains(['\n', '\r', '\0']) {
         return Err("has more than one line or a NUL byte".to_owned());
     }
-    Ok(Password::new(secret))
+    Ok(Secret::new(secret))
 }

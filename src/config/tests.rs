@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use super::*;
+use crate::appliance::Secret;
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -142,11 +143,11 @@ fn a_password_is_taken_literally_and_the_credential_wins_over_the_file() {
         fs::write(&named, format!("{secret}\n")).unwrap();
         let (_file, path) = file(&format!("[database]\npassword_file = {named:?}\n"));
         let config = Config::load_from(Some(&path), Some(folder.path())).unwrap();
-        assert_eq!(config.database.password.unwrap().reveal(), secret);
+        assert_eq!(config.database.password.unwrap().expose(), secret);
 
         fs::write(folder.path().join(PASSWORD_CREDENTIAL), "from-systemd").unwrap();
         let config = Config::load_from(Some(&path), Some(folder.path())).unwrap();
-        assert_eq!(config.database.password.unwrap().reveal(), "from-systemd");
+        assert_eq!(config.database.password.unwrap().expose(), "from-systemd");
     }
 }
 
@@ -181,13 +182,13 @@ fn a_password_file_that_is_missing_empty_or_not_a_password_is_refused_by_name() 
 #[test]
 fn a_password_never_shows_itself() {
     let settings = DatabaseSettings {
-        password: Some(Password::new("planted-secret")),
+        password: Some(Secret::new("planted-secret")),
         ..DatabaseSettings::default()
     };
     let shown = format!(
-        "{settings:?} {} {}",
+        "{settings:?} {} {:?}",
         settings.address(),
-        Password::new("planted-secret")
+        Secret::new("planted-secret")
     );
     assert!(!shown.contains("planted-secret"), "{shown}");
     assert!(

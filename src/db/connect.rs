@@ -145,7 +145,7 @@ impl Connector {
                 statement_timeout.as_millis()
             ));
         if let Some(password) = &settings.password {
-            config.password(password.reveal());
+            config.password(password.expose());
         }
         let tls = match &settings.ca_file {
             Some(path) => {

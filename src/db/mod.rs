@@ -13,11 +13,13 @@ pub mod migrate;
 mod page;
 mod pattern;
 mod pool;
+pub mod profiles;
 mod reader;
 mod recent;
 mod replica;
 mod schema;
 mod session;
+pub mod sessions;
 mod sweep;
 mod version;
 

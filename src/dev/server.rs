@@ -65,7 +65,7 @@ impl Server {
         let host = serde_json::to_string(&cluster.sockets())?;
         let text = format!(
             "# Written by `drawbridge dev` at every start.\n\
-             [http]\nlisten = \"127.0.0.1:{port}\"\n\n[database]\nhost = {host}\n\n[log]\nformat = \"text\"\n\n\
+             [http]\nlisten = \"127.0.0.1:{port}\"\n\n[auth]\nanonymous_writes = true\n\n[database]\nhost = {host}\n\n[log]\nformat = \"text\"\n\n\
              [metrics]\npublic = true\n"
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;

@@ -133,11 +133,40 @@ fn docs(site: &Site) -> Result<String> {
     Ok(format!("200, {} kB", page.len() / 1000))
 }
 
-/// Writes an item and finds it in the list and by its id.
+/// Signs in as the rehearsal's own user, who registers the first time.
+fn sign_in(site: &Site) -> Result<String> {
+    const LOGIN: &str = r#"{"email":"rehearsal@example.org","password":"nothing is kept here"}"#;
+    const REGISTER: &str =
+        r#"{"name":"Rehearsal","email":"rehearsal@example.org","password":"nothing is kept here"}"#;
+    let mut answer = site.answer_to_post("/auth/login", LOGIN, None)?;
+    if answer.status == 401 {
+        site.post("/auth/register", REGISTER)?;
+        answer = site.answer_to_post("/auth/login", LOGIN, None)?;
+    }
+    ensure!(
+        answer.status == 200,
+        "POST /auth/login answers {}",
+        answer.status
+    );
+    let session: Value =
+        serde_json::from_str(&answer.body).context("POST /auth/login answers no JSON")?;
+    let token = session.get("token").and_then(Value::as_str);
+    Ok(token
+        .context("POST /auth/login answers without a token")?
+        .to_owned())
+}
+
+/// Writes an item, which only who has signed in may do, and finds it in the list and by its id.
 fn items(site: &Site) -> Result<String> {
     let body = r#"{"name":"rehearsal","description":"written through the load balancer"}"#;
-    let made: Value =
-        serde_json::from_str(&site.post("/items", body)?).context("POST /items answers no JSON")?;
+    let refused = site.answer_to_post("/items", body, None)?.status;
+    ensure!(
+        refused == 401,
+        "POST /items without a token answers {refused} instead of 401"
+    );
+    let token = sign_in(site)?;
+    let made = site.post_as(&token, "/items", body)?;
+    let made: Value = serde_json::from_str(&made).context("POST /items answers no JSON")?;
     let id = made
         .get("id")
         .and_then(Value::as_str)
@@ -150,7 +179,9 @@ fn items(site: &Site) -> Result<String> {
         found == made,
         "GET /items/{id} answers something else than POST did"
     );
-    Ok(format!("201 and listed, {id}"))
+    Ok(format!(
+        "401 without a token, 201 with one, and listed, {id}"
+    ))
 }
 
 /// What the API counts is not for whoever comes through the load balancer.

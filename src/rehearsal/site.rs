@@ -80,7 +80,7 @@ impl Site {
     /// # Errors
     /// No answer; for HTTPS also when the certificate is not the authority's or for another name.
     pub fn answer(&self, path: &str) -> Result<Answer> {
-        self.here(|| self.ask(path, None))
+        self.here(|| self.ask(path, None, None))
     }
 
     /// The body that GET finds.
@@ -97,8 +97,25 @@ impl Site {
     /// # Errors
     /// No answer, or another status than 201, with the beginning of the body.
     pub fn post(&self, path: &str, json: &str) -> Result<String> {
-        let answer = self.here(|| self.ask(path, Some(json)))?;
+        let answer = self.answer_to_post(path, json, None)?;
         self.expect(path, answer, 201)
+    }
+
+    /// The body with which POST answers the owner of `token` that something was created.
+    ///
+    /// # Errors
+    /// As [`Site::post`].
+    pub fn post_as(&self, token: &str, path: &str, json: &str) -> Result<String> {
+        let answer = self.answer_to_post(path, json, Some(token))?;
+        self.expect(path, answer, 201)
+    }
+
+    /// POST, as the owner of `token` if there is one.
+    ///
+    /// # Errors
+    /// As [`Site::answer`].
+    pub fn answer_to_post(&self, path: &str, json: &str, token: Option<&str>) -> Result<Answer> {
+        self.here(|| self.ask(path, Some(json), token))
     }
 
     /// What a client gets that speaks TLS 1.1 at best.
@@ -116,15 +133,17 @@ impl Site {
         }
     }
 
-    fn ask(&self, path: &str, json: Option<&str>) -> Result<Answer> {
+    fn ask(&self, path: &str, json: Option<&str>, token: Option<&str>) -> Result<Answer> {
         let url = format!("{}{path}", self.base);
         let result = match json {
             None => self.agent.get(&url).call(),
-            Some(body) => self
-                .agent
-                .post(&url)
-                .content_type("application/json")
-                .send(body),
+            Some(body) => {
+                let mut request = self.agent.post(&url).content_type("application/json");
+                if let Some(token) = token {
+                    request = request.header("authorization", format!("Bearer {token}"));
+                }
+                request.send(body)
+            }
         };
         let mut response =
             result.with_context(|| format!("no answer from {url} at {}", self.at))?;

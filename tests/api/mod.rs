@@ -1,5 +1,6 @@
 //! The API through the real server and a real Postgres, and `drawbridge dev`.
 
+mod accounts;
 mod browser;
 mod cache;
 mod configuration;
@@ -22,3 +23,5 @@ mod migrations;
 mod poisoned;
 mod problems;
 mod replica;
+mod sessions;
+mod throttle;

@@ -72,7 +72,13 @@ impl TestServer {
         } else {
             format!("[http]\nlisten = \"127.0.0.1:0\"\n{config}")
         };
-        fs::write(&path, listen).unwrap();
+        // Most tests are about something else than who may write.
+        let auth = if config.contains("[auth]") {
+            ""
+        } else {
+            "\n[auth]\nanonymous_writes = true\n"
+        };
+        fs::write(&path, listen + auth).unwrap();
         let mut child = host(&path)
             .arg("serve")
             .stderr(Stdio::piped())

@@ -65,11 +65,14 @@ fn restart(
 ) -> Result<(Result<String>, Result<String>)> {
     let pid = || properties(backend, API_UNIT, &["MainPID"]).map(|seen| seen["MainPID"].clone());
     let before = pid()?;
-    let body = r#"{"name":"slow","description":"its second half comes while the API stops"}"#;
+    // What anybody may write, each time another; its second half comes while the API stops.
+    let body = format!(
+        r#"{{"name":"slow","email":"slow-{before}@example.org","password":"nothing is kept here"}}"#
+    );
     let (first, second) = body.split_at(body.len() / 2);
     let mut slow = connect(node, at)?;
     let head = format!(
-        "POST /items HTTP/1.1\r\nHost: backend\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{first}",
+        "POST /auth/register HTTP/1.1\r\nHost: backend\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{first}",
         body.len()
     );
     slow.write_all(head.as_bytes())
