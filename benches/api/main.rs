@@ -45,9 +45,22 @@ struct Arguments {
     /// Two short turns, and no table of a million rows; for a first impression.
     #[arg(long)]
     quick: bool,
+    /// Only the comparisons under full load whose name has this text.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Another value of a key of our servers' configuration, such as database.read_connections=1.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
     /// Print the figures as JSON in place of the tables.
     #[arg(long)]
     json: bool,
+}
+
+/// The name and value of the environment variable that sets a key.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it takes KEY=VALUE")?;
+    let name = key.to_uppercase().replace('.', "__");
+    Ok((format!("DRAWBRIDGE_{name}"), value.to_owned()))
 }
 
 /// One comparison under as much load as goes.
@@ -82,12 +95,12 @@ fn main() -> ExitCode {
          load average {load_before}"
     );
 
-    let stage = Stage::start();
+    let stage = Stage::start(arguments.set);
     let database = stage.database(ROWS);
     let ids = stage.ids(&database);
-    let uncached = Ours::start(&database, UNCACHED);
-    let logging = Ours::start_logging(&database, UNCACHED, "info");
-    let cached = Ours::start(&database, "");
+    let uncached = Ours::start(&stage, &database, UNCACHED);
+    let logging = Ours::start_logging(&stage, &database, UNCACHED, "info");
+    let cached = Ours::start(&stage, &database, "");
     let peer = Peer::start(&stage, &database);
     for ours in [&uncached, &cached] {
         compare(ours.address, peer.address, &ids);
@@ -125,7 +138,7 @@ fn main() -> ExitCode {
         queries,
     };
     let (at_least, none) = (Target::AtLeast, Target::None);
-    let mut races = [
+    let races = [
         (
             race("GET /items/{id}, not cached", at_least(8.0), at_least(0.75)),
             with(&uncached, &find, &find_rows),
@@ -159,6 +172,10 @@ fn main() -> ExitCode {
             with(&uncached, &create, &create_row),
         ),
     ];
+    let mut races = Vec::from(races);
+    let only = arguments.only.as_deref();
+    races.retain(|(race, _)| only.is_none_or(|text| race.what.contains(text)));
+    assert!(!races.is_empty(), "no comparison has {only:?} in its name");
     for round in 1..=rounds {
         for (race, entrants) in &mut races {
             race.turn(&stage, &database, entrants, turn);
@@ -166,34 +183,28 @@ fn main() -> ExitCode {
         }
     }
     let mut figures: Vec<Figure> = races.iter().flat_map(|(race, _)| race.figures()).collect();
-    let [ours_full, peer_full] = {
-        let (find, _) = &races[0];
-        [&find.ours, &find.peer]
-            .map(|samples| median(samples.iter().map(|sample| sample.per_second)))
-    };
     let cpu: Vec<(&str, [Option<Cpu>; 3])> = races
         .iter()
         .map(|(race, _)| (race.what, race.cpu()))
         .collect();
 
-    // Before the peer rests: a worker's memory grows with what it has served.
-    figures.extend(memory(
-        &[("with the cache", &cached), ("without", &uncached)],
-        &peer,
-    ));
-    figures.push(calm(
-        &uncached,
-        &peer,
-        &finds(&ids),
-        [ours_full, peer_full],
-        rounds,
-        turn,
-    ));
+    if only.is_none() {
+        // At its fullest: a worker's memory grows with what it has served.
+        figures.extend(memory(
+            &[("with the cache", &cached), ("without", &uncached)],
+            &peer,
+        ));
+        let (find, _) = &races[0];
+        let full = [&find.ours, &find.peer]
+            .map(|samples| median(samples.iter().map(|sample| sample.per_second)));
+        figures.push(calm(&uncached, &peer, &finds(&ids), full, rounds, turn));
+        figures.push(start_up(&stage, &database, &peer));
+    }
     drop(races);
-    drop((logging, cached));
-    figures.push(start_up(&database, &peer));
-    drop((uncached, peer));
-    figures.extend(growth(&stage, rounds, arguments.quick));
+    drop((logging, cached, uncached, peer));
+    if only.is_none() {
+        figures.extend(growth(&stage, rounds, arguments.quick));
+    }
 
     let load_after = load();
     let missed = figures
@@ -339,8 +350,8 @@ fn calm(
     }
 }
 
-fn start_up(database: &TestDatabase, peer: &Peer) -> Figure {
-    let times = (0..5).map(|_| Ours::start(database, "").ready_after.as_secs_f64() * 1e3);
+fn start_up(stage: &Stage, database: &TestDatabase, peer: &Peer) -> Figure {
+    let times = (0..5).map(|_| Ours::start(stage, database, "").ready_after.as_secs_f64() * 1e3);
     Figure {
         what: "start to ready, schema in place".into(),
         beside: "FastAPI".into(),
@@ -364,7 +375,7 @@ fn growth(stage: &Stage, rounds: u32, quick: bool) -> Vec<Figure> {
             eprintln!("making {rows} rows");
             let database = stage.database(*rows);
             let ids = stage.ids(&database);
-            let server = Ours::start(&database, UNCACHED);
+            let server = Ours::start(stage, &database, UNCACHED);
             (server, finds(&ids))
         })
         .collect();

@@ -40,19 +40,25 @@ pub const ASKED: usize = 16;
 pub struct Stage {
     pub runtime: Runtime,
     pub postgres: TestPostgres,
+    /// Environment variables of every server of ours.
+    settings: Vec<(String, String)>,
 }
 
 impl Stage {
-    pub fn start() -> Self {
+    pub fn start(settings: Vec<(String, String)>) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let postgres = runtime.block_on(TestPostgres::start_set(SETTINGS));
-        Self { runtime, postgres }
+        Self {
+            runtime,
+            postgres,
+            settings,
+        }
     }
 
     /// A database with our schema and this many items.
     pub fn database(&self, rows: u64) -> TestDatabase<'_> {
         let database = self.runtime.block_on(self.postgres.database());
-        drop(Ours::start(&database, ""));
+        drop(Ours::start(self, &database, ""));
         self.runtime.block_on(async {
             let session = database.session().await;
             // An index of trigrams is made many times faster than it is kept up to date.
@@ -108,12 +114,17 @@ pub struct Ours {
 
 impl Ours {
     /// With this configuration besides the database's; without a line of the log for each request, as the peer.
-    pub fn start(database: &TestDatabase, further: &str) -> Self {
-        Self::start_logging(database, further, "warn")
+    pub fn start(stage: &Stage, database: &TestDatabase, further: &str) -> Self {
+        Self::start_logging(stage, database, further, "warn")
     }
 
     /// With this `log.filter`; the log goes to a file.
-    pub fn start_logging(database: &TestDatabase, further: &str, filter: &str) -> Self {
+    pub fn start_logging(
+        stage: &Stage,
+        database: &TestDatabase,
+        further: &str,
+        filter: &str,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.toml");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, support::free_port()));
@@ -125,7 +136,10 @@ impl Ours {
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let begin = Instant::now();
-        let server = host(&config).arg("serve").stderr(log).spawn().unwrap();
+        let settings = stage.settings.iter().map(|(name, value)| (name, value));
+        let mut server = host(&config);
+        server.arg("serve").envs(settings).stderr(log);
+        let server = server.spawn().unwrap();
         let mut ours = Self {
             server,
             address,
