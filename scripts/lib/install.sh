@@ -11,10 +11,11 @@ AWSCLI='awscli==1.45.11'
 CHECKOV='checkov==3.3.30'
 ZIZMOR='zizmor==1.32.0'
 CHECK_JSONSCHEMA='check-jsonschema==0.39.0'
-# What knows an API by its document alone. The validator and the schemas it checks examples with change together.
+# What knows an API by its document alone, and reads /metrics. The validator and the schemas it checks examples with change
+# together.
 CONTRACT_TOOLS=(
     'openapi-spec-validator==0.9.0' 'openapi-schema-validator==0.9.0' 'schemathesis==4.32.5' 'hypothesis==6.170.15'
-    'openapi-python-client==0.29.1' 'mypy==2.4.1'
+    'openapi-python-client==0.29.1' 'mypy==2.4.1' 'prometheus_client==0.26.0'
 )
 
 abort() {

@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 const SEED: &str = "20261121";
 
 /// A program of the environment that `install_contract_tools` makes, in a folder of its own.
-fn tool(folder: &Path, arguments: &[&str]) -> Command {
+pub(super) fn tool(folder: &Path, arguments: &[&str]) -> Command {
     let python = repository().join(".drawbridge/contract/bin/python");
     assert!(
         python.exists(),

@@ -19,6 +19,7 @@ mod items_pages;
 mod items_search;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod migrations;
 mod poisoned;
 mod problems;
