@@ -1,6 +1,6 @@
 //! Finished answers, used again until they are too old or what they show is written.
 //!
-//! What is never wrong here, in one process: **an answer is used only if it was loaded after the last write of what it
+//! What is never wrong here: **an answer is used only if it was loaded after the last write of what it
 //! shows that was acknowledged before it was asked for.** It holds because
 //!
 //! 1. each [`Scope`] has a generation, and an answer is filed under its key *and* the generation that was read before its
@@ -11,10 +11,13 @@
 //! 3. a request reads the generation when it comes, and joins a load under way only under that same generation, so that
 //!    no one who has seen a write acknowledged gets the answer of a load that began before it.
 //!
-//! A change made behind the API's back is seen after `cache.seconds`.
+//! Several processes hold to it together only if they share a Valkey (`valkey.rs` says how); without, each sees the others'
+//! writes after `cache.seconds` at the latest, as all do what is changed behind the API's back.
 
 mod generations;
-mod local;
+mod kept;
+mod link;
+mod valkey;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -24,9 +27,13 @@ use tokio::time::sleep;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use self::local::Local;
+use self::{
+    generations::Generations,
+    kept::{Kept, Stamp},
+    valkey::{Look, Valkey},
+};
 use crate::{
-    config::CacheSettings,
+    config::{CacheSettings, ConfigError},
     db::DbError,
     metrics::{CacheUse, Metrics},
 };
@@ -92,21 +99,55 @@ pub struct Entry {
 /// The cache, as request handlers see it. Cloning shares it.
 #[derive(Clone)]
 pub struct Cache {
-    local: Option<Arc<Local>>,
+    place: Arc<Place>,
     doubt: Duration,
     metrics: Metrics,
 }
 
+/// Where answers are kept.
+enum Place {
+    Nowhere,
+    Here(Kept, Generations),
+    /// Beside it, the loads under way here.
+    Shared(Valkey, Kept),
+}
+
 impl Cache {
-    /// As the settings say. A write whose end nobody knows may still be done by the database for at most
-    /// `statement_timeout` afterwards.
-    pub fn open(settings: &CacheSettings, statement_timeout: Duration, metrics: Metrics) -> Self {
-        let local = (settings.seconds > 0).then(|| Arc::new(Local::new(settings)));
-        Self {
-            local,
+    /// As the settings say; needs tokio's runtime. A write whose end nobody knows may still be done by the database for
+    /// at most `statement_timeout` afterwards. `version` makes what changes with the shape of the answers: only servers
+    /// with the same one share them.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: `cache.valkey_url` is no address.
+    pub fn open(
+        settings: &CacheSettings,
+        statement_timeout: Duration,
+        version: impl FnOnce() -> String,
+        metrics: Metrics,
+    ) -> Result<Self, ConfigError> {
+        let place = if settings.seconds == 0 {
+            Place::Nowhere
+        } else if let Some(client) = settings.valkey()? {
+            Place::Shared(
+                Valkey::open(client, settings, &version()),
+                Kept::new(settings),
+            )
+        } else {
+            Place::Here(Kept::new(settings), Generations::new())
+        };
+        Ok(Self {
+            place: Arc::new(place),
             // A second for the way there.
             doubt: statement_timeout + Duration::from_secs(1),
             metrics,
+        })
+    }
+
+    /// Whether the shared one does its work, if it is one; nothing is wrong but the speed while it does not.
+    pub fn is_up(&self) -> Option<bool> {
+        match &*self.place {
+            Place::Shared(valkey, _) => Some(valkey.is_up()),
+            Place::Nowhere | Place::Here(..) => None,
         }
     }
 
@@ -121,9 +162,26 @@ impl Cache {
         E: Clone + Send + Sync + 'static,
         F: Future<Output = Result<Entry, E>>,
     {
-        let answered = match &self.local {
-            Some(local) => local.get_or_load(key, load).await,
-            None => load.await.map(|entry| (entry, CacheUse::Bypass)),
+        let answered = match &*self.place {
+            Place::Nowhere => bypass(load).await,
+            Place::Here(kept, generations) => {
+                // Before the load, and anew for each request: see the rules above.
+                let stamp = Stamp(0, generations.of(key.scope).into());
+                kept.get_or_load(key, stamp, load).await
+            }
+            Place::Shared(valkey, kept) => match valkey.look(&key).await {
+                Ok(Look::Kept(entry)) => Ok((entry, CacheUse::Hit)),
+                Ok(Look::Nothing(stamp)) => {
+                    let load = async {
+                        let entry = load.await?;
+                        valkey.put(&key, stamp, &entry).await;
+                        Ok(entry)
+                    };
+                    kept.get_or_load(key.clone(), stamp, load).await
+                }
+                // Each for itself: who came after a write in another process must not join a load from before it.
+                Err(_) => bypass(load).await,
+            },
         };
         if let Ok((_, outcome)) = &answered {
             self.metrics.cache(*outcome);
@@ -162,12 +220,12 @@ impl Cache {
         let (cache, scopes) = (self.clone(), scopes.into());
         let work = async move {
             let done = work.await;
-            cache.invalidate(&scopes);
+            cache.invalidate(&scopes).await;
             if matches!(done, Err(DbError::Interrupted(_))) {
                 // Nobody knows whether it is done, or will be: once more when it no longer can be.
                 tokio::spawn(async move {
                     sleep(cache.doubt).await;
-                    cache.invalidate(&scopes);
+                    cache.invalidate(&scopes).await;
                 });
             }
             done
@@ -182,9 +240,60 @@ impl Cache {
         }
     }
 
-    fn invalidate(&self, scopes: &[Scope]) {
-        if let Some(local) = &self.local {
-            local.invalidate(scopes);
+    async fn invalidate(&self, scopes: &[Scope]) {
+        match &*self.place {
+            Place::Nowhere => {}
+            Place::Here(_, generations) => {
+                for scope in scopes {
+                    generations.advance(*scope);
+                }
+            }
+            Place::Shared(valkey, _) => valkey.invalidate(scopes).await,
+        }
+    }
+}
+
+async fn bypass<E>(load: impl Future<Output = Result<Entry, E>>) -> Result<(Entry, CacheUse), E> {
+    load.await.map(|entry| (entry, CacheUse::Bypass))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_that_nobody_waits_for_any_more_ends_and_is_seen() {
+        let settings = CacheSettings::default();
+        let cache = Cache::open(&settings, Duration::ZERO, String::new, Metrics::new()).unwrap();
+        let show = async |body: &'static str| {
+            let entry = Entry {
+                body: body.into(),
+                etag: None,
+                link: None,
+            };
+            let load = async { Ok::<_, ()>(entry) };
+            let shown = cache.get_or_load(Key::page("items", String::new()), load);
+            shown.await.unwrap().0.body
+        };
+        assert_eq!(show("before").await, "before");
+        assert_eq!(show("not asked").await, "before");
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let scopes = [Scope::lists("items")];
+        let write = cache.write(scopes, async move {
+            gone.await.unwrap();
+            ended.send(()).unwrap();
+            Ok(())
+        });
+        let mut write = Box::pin(write);
+        assert!(futures_util::poll!(&mut write).is_pending());
+        drop(write);
+        go.send(()).unwrap();
+        end.await.unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while show("after").await != "after" {
+            assert!(tokio::time::Instant::now() < deadline, "never seen");
+            tokio::task::yield_now().await;
         }
     }
 }

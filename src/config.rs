@@ -39,6 +39,9 @@ pub const DEFAULT_PATH: &str = "/etc/drawbridge/config.toml";
 /// The credential that holds the database password, a file in systemd's `$CREDENTIALS_DIRECTORY`.
 pub const PASSWORD_CREDENTIAL: &str = "database-password";
 
+/// The credential that holds the password of `cache.valkey_url`.
+pub const VALKEY_PASSWORD_CREDENTIAL: &str = "valkey-password";
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -83,7 +86,18 @@ impl Config {
         }
         figment = figment.merge(Env::prefixed("DRAWBRIDGE_").ignore(&["config"]).split("__"));
         let mut config: Self = figment.extract().map_err(ConfigError::from_figment)?;
-        config.database.password = password::find(&config.database, credentials)?;
+        config.database.password = password::find(
+            "systemd credential database-password",
+            credentials.map(|folder| folder.join(PASSWORD_CREDENTIAL)),
+            "database.password_file",
+            config.database.password_file.as_deref(),
+        )?;
+        config.cache.valkey_password = password::find(
+            "systemd credential valkey-password",
+            credentials.map(|folder| folder.join(VALKEY_PASSWORD_CREDENTIAL)),
+            "cache.valkey_password_file",
+            config.cache.valkey_password_file.as_deref(),
+        )?;
         config.check()?;
         Ok(config)
     }
@@ -92,6 +106,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         key::check_ranges(self)?;
         self.http.check()?;
+        self.cache.valkey()?;
         self.database.check(&self.http)?;
         self.log.check()
     }

@@ -27,7 +27,7 @@ use crate::{
     api::{self, Lifecycle, State},
     auth::{self, Accounts},
     cache::Cache,
-    config::Config,
+    config::{Config, ConfigError},
     db::{ConnectError, Database, migrate, sweep_for_ever},
     metrics::Metrics,
 };
@@ -64,6 +64,9 @@ pub enum ServeError {
     /// Nothing was started.
     #[error(transparent)]
     Database(#[from] ConnectError),
+    /// Nothing was started.
+    #[error(transparent)]
+    Cache(#[from] ConfigError),
     /// Requests were answered 503 until now.
     #[error("the database's schema is not in place")]
     Migrate(#[from] migrate::MigrateError),
@@ -136,8 +139,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         cache: Cache::open(
             &config.cache,
             config.database.statement_timeout(),
+            || api::document().to_string(),
             metrics.clone(),
-        ),
+        )?,
         database: database.clone(),
         lifecycle: lifecycle.clone(),
         metrics: metrics.clone(),

@@ -15,6 +15,7 @@ use super::{
     problem::{Problem, RETRY_AFTER_SECONDS},
     tags::Tag,
 };
+use crate::cache::Cache;
 use crate::db::{Database, DbError, Standing};
 use crate::error_chain::chain;
 
@@ -86,11 +87,15 @@ struct Readiness {
     primary: Part,
     /// The database's replica, for reads.
     replica: Part,
+    /// The Valkey that several servers share.
+    cache: Part,
 }
 
 impl Readiness {
-    fn new(replica: Part) -> Self {
-        let is_whole = matches!(replica, Part::Ok | Part::None);
+    fn new(replica: Part, cache: Part) -> Self {
+        let is_whole = [replica, cache]
+            .iter()
+            .all(|part| matches!(part, Part::Ok | Part::None));
         Self {
             status: if is_whole {
                 Quality::Ready
@@ -99,13 +104,14 @@ impl Readiness {
             },
             primary: Part::Ok,
             replica,
+            cache,
         }
     }
 }
 
 impl Example for Readiness {
     fn example() -> Self {
-        Self::new(Part::Ok)
+        Self::new(Part::Ok, Part::Ok)
     }
 }
 
@@ -158,6 +164,7 @@ impl HealthApi {
     async fn check_readiness(
         &self,
         database: Data<&Database>,
+        cache: Data<&Cache>,
         lifecycle: Data<&Lifecycle>,
     ) -> Result<CheckReadiness> {
         let detail = if lifecycle.is_stopping() {
@@ -166,7 +173,13 @@ impl HealthApi {
             match database.check(READY_LIMIT).await {
                 Ok(()) => {
                     let replica = database.replica().into();
-                    return Ok(CheckReadiness::Ready(Json(Readiness::new(replica))));
+                    let cache = match cache.is_up() {
+                        None => Part::None,
+                        Some(true) => Part::Ok,
+                        Some(false) => Part::Gone,
+                    };
+                    let readiness = Readiness::new(replica, cache);
+                    return Ok(CheckReadiness::Ready(Json(readiness)));
                 }
                 Err(error) => {
                     // The migration logs by itself what it waits for.

@@ -54,8 +54,8 @@ pub(super) enum Trouble {
 pub(super) enum State {
     /// It answers.
     Up(Connection),
-    /// It does not, since then; the number counts the attempts to connect.
-    Down(Instant, u64),
+    /// It does not, since then. Said anew after each attempt to connect.
+    Down(Instant),
 }
 
 /// One connection; each has a number of its own.
@@ -89,7 +89,7 @@ struct Signs {
 impl Link {
     /// Begins to connect. The key `epoch` is changed on each new connection before anybody uses it.
     pub(super) fn open(client: Client, epoch: String) -> Self {
-        let (sender, state) = watch::channel(State::Down(Instant::now(), 0));
+        let (sender, state) = watch::channel(State::Down(Instant::now()));
         let signs = Arc::<Signs>::default();
         let keeper = Keeper {
             client,
@@ -153,9 +153,8 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(&self, state: &watch::Sender<State>) {
-        let (mut since, mut attempts, mut number, mut said) = (Instant::now(), 0, 0, false);
+        let (mut since, mut number, mut said) = (Instant::now(), 0, false);
         loop {
-            attempts += 1;
             let trouble = match self.connect().await {
                 Ok(multiplexed) => {
                     number += 1;
@@ -166,7 +165,7 @@ impl Keeper {
                     };
                     state.send_replace(State::Up(connection.clone()));
                     let trouble = self.watch_over(connection).await;
-                    (since, attempts, said) = (Instant::now(), 0, false);
+                    (since, said) = (Instant::now(), false);
                     trouble
                 }
                 Err(trouble) => trouble,
@@ -177,7 +176,7 @@ impl Keeper {
                 );
                 said = true;
             }
-            state.send_replace(State::Down(since, attempts));
+            state.send_replace(State::Down(since));
             let pause = if since.elapsed() < 2 * LEASE {
                 SOON
             } else {

@@ -164,7 +164,7 @@ impl Valkey {
                     // The keeper says so next.
                     let _ = timeout(LIMIT, changes.changed()).await;
                 }
-                State::Down(since, _) => {
+                State::Down(since) => {
                     let end = since + LEASE + SLACK;
                     if Instant::now() < end {
                         let _ = timeout_at(end, changes.changed()).await;

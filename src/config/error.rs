@@ -39,7 +39,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// The password cannot be had from where it should be.
-    #[error("the database password ({origin}, {}): {problem}; the file holds the password and nothing else", path.display())]
+    #[error("the password ({origin}, {}): {problem}; the file holds the password and nothing else", path.display())]
     Password {
         /// The key or credential that named the file.
         origin: &'static str,
@@ -76,9 +76,13 @@ impl ConfigError {
                     path.push(name.clone());
                 }
                 if name.contains("password") {
-                    "a password is never part of the configuration; name a file that holds it with \
-                     database.password_file"
-                        .to_owned()
+                    let key = match path.first().map(String::as_str) {
+                        Some("cache") => "cache.valkey_password_file",
+                        _ => "database.password_file",
+                    };
+                    format!(
+                        "a password is never part of the configuration; name a file that holds it with {key}"
+                    )
                 } else {
                     let there_are = format!("there are: {}", known.join(", "));
                     match nearest(&path.join(".")) {

@@ -1,11 +1,11 @@
-//! The database password: taken literally from a file, never shown.
+//! Passwords: taken literally from a file, never shown.
 
 use std::{
     io::Read,
     path::{Path, PathBuf},
 };
 
-use super::{ConfigError, DatabaseSettings, PASSWORD_CREDENTIAL};
+use super::ConfigError;
 use crate::appliance::Secret;
 
 /// Longer than any password Postgres' tools make; a larger file is some other file.
@@ -13,16 +13,18 @@ const LIMIT_BYTES: u64 = 1024;
 
 /// The credential if systemd passed one, else the named file, else none.
 pub(super) fn find(
-    settings: &DatabaseSettings,
-    credentials: Option<&Path>,
+    credential_name: &'static str,
+    credential: Option<PathBuf>,
+    key: &'static str,
+    file: Option<&Path>,
 ) -> Result<Option<Secret>, ConfigError> {
-    if let Some(path) = credentials.map(|folder| folder.join(PASSWORD_CREDENTIAL))
+    if let Some(path) = credential
         && path.exists()
     {
-        return read("systemd credential database-password", path).map(Some);
+        return read(credential_name, path).map(Some);
     }
-    match &settings.password_file {
-        Some(path) => read("database.password_file", path.clone()).map(Some),
+    match file {
+        Some(path) => read(key, path.to_owned()).map(Some),
         None => Ok(None),
     }
 }

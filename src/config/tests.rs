@@ -86,6 +86,15 @@ fn values_out_of_range_are_refused() {
             "[database]\nstatement_timeout_seconds = 10",
             "database.statement_timeout_seconds",
         ),
+        ("[cache]\nsize_bytes = 1", "cache.size_bytes"),
+        (
+            "[cache]\nvalkey_url = \"http://127.0.0.1\"",
+            "cache.valkey_url",
+        ),
+        (
+            "[cache]\nvalkey_url = \"rediss://127.0.0.1\"",
+            "cache.valkey_url",
+        ),
         ("[log]\nfilter = \"drawbridge=loud\"", "log.filter"),
         ("[log]\nformat = \"xml\"", "log.format"),
     ] {
@@ -116,11 +125,20 @@ fn a_password_in_the_file_is_refused_without_showing_it() {
         "[database]\npassword = planted-secret\n",
         "database = \"postgres://drawbridge:planted-secret@db\"\n",
         "[database]\nport = \"planted-secret\"\n",
+        "[cache]\nvalkey_password = \"planted-secret\"\n",
+        "[cache]\nvalkey_url = \"redis://:planted-secret@localhost\"\n",
+        "[cache]\nvalkey_url = \"redis://planted-secret:planted-secret@localhost\"\n",
+        "[cache]\nvalkey_url = \"unix:///socket?pass=planted-secret\"\n",
+        "[cache]\nvalkey_url = \"planted-secret@localhost\"\n",
     ] {
         let message = refusal(text);
         assert!(!message.contains("planted-secret"), "{message}");
     }
     assert!(refusal("[database]\npassword = \"x\"\n").contains("database.password_file"));
+    for text in ["valkey_password = \"x\"", "valkey_url = \"redis://:x@h\""] {
+        let message = refusal(&format!("[cache]\n{text}\n"));
+        assert!(message.contains("cache.valkey_password_file"), "{message}");
+    }
 }
 
 #[test]

@@ -26,3 +26,4 @@ mod problems;
 mod replica;
 mod sessions;
 mod throttle;
+mod valkey;

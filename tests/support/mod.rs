@@ -11,6 +11,7 @@ pub mod provider;
 mod proxy;
 pub mod python;
 mod ready;
+pub mod redis;
 pub mod server;
 mod stack;
 pub mod stub;

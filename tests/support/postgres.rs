@@ -337,9 +337,11 @@ pub fn self_signed(address: &str) -> (String, String) {
 /// the server and removes its files.
 // It outlives this process by design, so nobody here can wait for it.
 #[allow(clippy::zombie_processes)]
-fn guard(server: u32, folder: &Path) -> ChildStdin {
+pub fn guard(server: u32, folder: &Path) -> ChildStdin {
     const SCRIPT: &str = r#"
         if read -r _; then exit; fi
+        # A stopped one hears nothing.
+        kill -CONT "$1"
         kill -INT "$1"
         for _ in $(seq 100); do kill -0 "$1" 2>/dev/null || break; sleep 0.1; done
         rm -rf "$2"
