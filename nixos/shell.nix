@@ -19,6 +19,7 @@
   systemd,
   terraform,
   util-linux,
+  valkey,
 }:
 mkShell {
   name = "drawbridge";
@@ -43,5 +44,6 @@ mkShell {
     systemd
     terraform
     util-linux
+    valkey
   ];
 }

@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     config::{CacheSettings, ConfigError},
-    db::DbError,
+    db::{DbError, Lsn},
     metrics::{CacheUse, Metrics},
 };
 
@@ -143,6 +143,15 @@ impl Cache {
         })
     }
 
+    /// What a load must have seen, of which this process knows `known`. Of writes in the others it knows nothing, and an
+    /// answer that is shared must not be older than those: only the primary will do.
+    pub fn at_least(&self, known: Option<Lsn>) -> Option<Lsn> {
+        match &*self.place {
+            Place::Shared(..) => Some(Lsn::UNKNOWN),
+            Place::Nowhere | Place::Here(..) => known,
+        }
+    }
+
     /// Whether the shared one does its work, if it is one; nothing is wrong but the speed while it does not.
     pub fn is_up(&self) -> Option<bool> {
         match &*self.place {
@@ -153,23 +162,27 @@ impl Cache {
 
     /// The answer of this key: the one that is there, or what `load` makes, which is kept. Of several that ask at once
     /// one loads and the others wait for it; if it is given up, the next of them loads. An error goes to all who wait for
-    /// it, and is not kept.
+    /// it, and is not kept. No key: it is loaded and not kept, for what is seldom asked twice (a search).
     ///
     /// # Errors
     /// Those of `load`.
-    pub async fn get_or_load<E, F>(&self, key: Key, load: F) -> Result<(Entry, CacheUse), E>
+    pub async fn get_or_load<E, F>(
+        &self,
+        key: impl Into<Option<Key>>,
+        load: F,
+    ) -> Result<(Entry, CacheUse), E>
     where
         E: Clone + Send + Sync + 'static,
         F: Future<Output = Result<Entry, E>>,
     {
-        let answered = match &*self.place {
-            Place::Nowhere => bypass(load).await,
-            Place::Here(kept, generations) => {
+        let answered = match (&*self.place, key.into()) {
+            (Place::Nowhere, _) | (_, None) => bypass(load).await,
+            (Place::Here(kept, generations), Some(key)) => {
                 // Before the load, and anew for each request: see the rules above.
                 let stamp = Stamp(0, generations.of(key.scope).into());
                 kept.get_or_load(key, stamp, load).await
             }
-            Place::Shared(valkey, kept) => match valkey.look(&key).await {
+            (Place::Shared(valkey, kept), Some(key)) => match valkey.look(&key).await {
                 Ok(Look::Kept(entry)) => Ok((entry, CacheUse::Hit)),
                 Ok(Look::Nothing(stamp)) => {
                     let load = async {

@@ -31,6 +31,8 @@ is_there() {
     case $1 in
         # Debian keeps the server's programs out of the PATH.
         postgres) [ -n "$(command -v postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres')" ] ;;
+        # Either does.
+        redis-server) [ -n "$(command -v redis-server || command -v valkey-server)" ] ;;
         # Debian splits Python's own venv off.
         venv) python3 -c 'import ensurepip' 2>/dev/null ;;
         # What a C compiler needs to link a program.

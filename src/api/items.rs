@@ -290,7 +290,7 @@ impl ItemsApi {
         let (q, limit, after) = (q.0, limit.0, after.0);
         let page = cursor::page(PATH, limit, after.as_deref())?;
         let load = async {
-            let at_least = database.newest_write(&[Written::List(RESOURCE)]);
+            let at_least = cache.at_least(database.newest_write(&[Written::List(RESOURCE)]));
             let reader = match q {
                 Some(_) => database.search_reader(at_least).await?,
                 None => database.page_reader(at_least).await?,
@@ -306,7 +306,10 @@ impl ItemsApi {
                 link,
             })
         };
-        let key = Key::page(RESOURCE, format!("{limit} {after:?} {q:?}"));
+        // Each search is another text, and every write ends them all: to keep them costs more than it saves.
+        let key = q
+            .is_none()
+            .then(|| Key::page(RESOURCE, format!("{limit} {after:?}")));
         let (entry, outcome) = cache.get_or_load(key, load).await?;
         let (text, link) = (JsonText::finished(entry.body), entry.link.map(HeaderText));
         Ok(ListedItems::Listed(text, link, outcome.into()))
@@ -327,7 +330,7 @@ impl ItemsApi {
         if_none_match: Header<IfNoneMatch>,
     ) -> Result<FoundItem> {
         let load = async {
-            let at_least = database.newest_write(&[Written::Row(id.0)]);
+            let at_least = cache.at_least(database.newest_write(&[Written::Row(id.0)]));
             let reader = database.reader(at_least).await?;
             let Some(item) = items::find_item(&reader, id.0).await? else {
                 return Ok(None);

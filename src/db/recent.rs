@@ -19,7 +19,7 @@ pub struct Lsn(pub(super) u64);
 
 impl Lsn {
     /// After everything: no replica has it.
-    const UNKNOWN: Self = Self(u64::MAX);
+    pub(crate) const UNKNOWN: Self = Self(u64::MAX);
 }
 
 /// What a write is remembered under, and what a read asks for.

@@ -122,6 +122,11 @@ async fn an_answer_is_used_again_until_what_it_shows_is_written_and_costs_no_que
         .unwrap();
     assert_eq!(names(&server.get("/items")), ["first"]);
 
+    // Searches are not kept.
+    for _ in 0..2 {
+        assert_eq!(outcome(&server.get("/items?q=chang")), "bypass");
+    }
+
     // The row is not written, its lists are.
     store(&server, "second");
     let lists = server.get("/items");

@@ -32,7 +32,7 @@ async fn ready_answers_when_the_database_does() {
         (answer.status, answer.json()),
         (
             200,
-            json!({"status": "ready", "primary": "ok", "replica": "none"})
+            json!({"status": "ready", "primary": "ok", "replica": "none", "cache": "none"})
         )
     );
 }

@@ -23,17 +23,17 @@ fn wait_for_hit(server: &TestServer) -> Vec<String> {
     })
 }
 
-fn state_of_cache(server: &TestServer) -> (String, Option<String>) {
+fn state_of_cache(server: &TestServer) -> (String, String) {
     let answer = server.get("/ready");
     assert_eq!(answer.status, 200, "{answer:?}");
-    let text = |name: &str| answer.json()[name].as_str().map(ToOwned::to_owned);
-    (text("status").unwrap(), text("cache"))
+    let text = |name: &str| answer.json()[name].as_str().unwrap().to_owned();
+    (text("status"), text("cache"))
 }
 
-fn wait_for_state(server: &TestServer, wanted: (&str, Option<&str>)) {
+fn wait_for_state(server: &TestServer, wanted: (&str, &str)) {
     wait_for(&format!("/ready to say {wanted:?}"), || {
         let (status, cache) = state_of_cache(server);
-        ((status.as_str(), cache.as_deref()) == wanted).then_some(())
+        ((status.as_str(), cache.as_str()) == wanted).then_some(())
     });
 }
 
@@ -43,7 +43,7 @@ async fn two_servers_share_answers_and_see_each_others_writes() {
     let redis = TestRedis::start();
     let config = format!("{}{}", database.config(), redis.config());
     let servers = [TestServer::start(&config), TestServer::start(&config)];
-    wait_for_state(&servers[0], ("ready", Some("up")));
+    wait_for_state(&servers[0], ("ready", "ok"));
     store(&servers[0], "first");
     assert_eq!(wait_for_hit(&servers[0]), ["first"]);
     assert_eq!(wait_for_hit(&servers[1]), ["first"]);
@@ -85,7 +85,7 @@ async fn a_load_that_began_before_another_servers_write_is_not_kept() {
     let config = format!("{}{PATIENT}{}", database.config(), redis.config());
     let servers = [TestServer::start(&config), TestServer::start(&config)];
     store(&servers[0], "old");
-    wait_for_state(&servers[0], ("ready", Some("up")));
+    wait_for_state(&servers[0], ("ready", "ok"));
     let hold = Hold::prepare(&database).await;
     hold.begin();
     thread::scope(|scope| {
@@ -109,10 +109,7 @@ async fn without_valkey_everything_is_answered_and_it_is_used_once_it_is_there()
     let mut redis = TestRedis::prepare(&[]);
     let server = TestServer::start(&format!("{}{}", database.config(), redis.config()));
     for round in 0..2 {
-        assert_eq!(
-            state_of_cache(&server),
-            ("degraded".into(), Some("down".into()))
-        );
+        assert_eq!(state_of_cache(&server), ("degraded".into(), "gone".into()));
         let name = format!("without {round}");
         store(&server, &name);
         let answer = server.get("/items");
@@ -122,10 +119,10 @@ async fn without_valkey_everything_is_answered_and_it_is_used_once_it_is_there()
         );
 
         redis.start_again();
-        wait_for_state(&server, ("ready", Some("up")));
+        wait_for_state(&server, ("ready", "ok"));
         assert_eq!(wait_for_hit(&server)[0], name);
         redis.kill();
-        wait_for_state(&server, ("degraded", Some("down")));
+        wait_for_state(&server, ("degraded", "gone"));
     }
 }
 
@@ -204,8 +201,8 @@ async fn the_password_comes_from_a_file_and_is_in_no_log_line() {
         redis.config()
     );
     for (secret, state) in [
-        (SECRET.to_owned(), ("ready", Some("up"))),
-        (format!("{SECRET}-wrong"), ("degraded", Some("down"))),
+        (SECRET.to_owned(), ("ready", "ok")),
+        (format!("{SECRET}-wrong"), ("degraded", "gone")),
     ] {
         fs::write(&path, &secret).unwrap();
         let server = TestServer::start(&config);
