@@ -100,7 +100,7 @@ impl CacheSettings {
             return Err(refuse("TLS to Valkey is not supported"));
         }
         if let Some(password) = &self.valkey_password {
-            settings = settings.set_password(password.reveal());
+            settings = settings.set_password(password.expose());
         }
         Client::open(info.set_redis_settings(settings))
             .map(Some)
