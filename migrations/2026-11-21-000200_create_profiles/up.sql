@@ -31,3 +31,5 @@ CREATE INDEX sessions_of_profile ON sessions (profile_id, last_used_at DESC);
 -- Both for the sweep of what nobody can use any more.
 CREATE INDEX sessions_expiring ON sessions (expires_at);
 CREATE INDEX sessions_idle ON sessions (last_used_at);
+
+INSERT INTO schema_compatibility (migration, works_since) VALUES ('20261121000200', '20261120000000');

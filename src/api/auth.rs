@@ -228,10 +228,6 @@ enum RevokedSessions {
     /// All sessions of the profile have ended.
     #[oai(status = 204)]
     Ended,
-    /// The caller is not an admin.
-    #[oai(status = 403, content_type = "application/problem+json")]
-    #[allow(dead_code, reason = "the extractor answers it; here it is documented")]
-    Forbidden(Json<Problem>),
     /// No profile has this id.
     #[oai(status = 404, content_type = "application/problem+json")]
     Missing(Json<Problem>),

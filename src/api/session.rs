@@ -18,6 +18,10 @@ use crate::{
 
 /// The name of the security scheme in the document.
 const SCHEME: &str = "bearer";
+
+/// What the document's rules take for [`SCHEME`] with 403: OpenAPI has no roles.
+pub const ADMIN_SCHEME: &str = "admin";
+
 /// What a 401 answers in `WWW-Authenticate`.
 pub const CHALLENGE: &str = "Bearer";
 
@@ -116,7 +120,7 @@ fn register_scheme(registry: &mut Registry) {
 
 /// Each takes the same place in the document and finds its caller in its own way.
 macro_rules! extract {
-    ($caller:ty, $request:ident => $find:expr) => {
+    ($caller:ty, $scheme:expr, $request:ident => $find:expr) => {
         impl<'a> ApiExtractor<'a> for $caller {
             const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
             type ParamType = ();
@@ -127,7 +131,7 @@ macro_rules! extract {
             }
 
             fn security_schemes() -> Vec<&'static str> {
-                vec![SCHEME]
+                vec![$scheme]
             }
 
             async fn from_request(
@@ -141,9 +145,9 @@ macro_rules! extract {
     };
 }
 
-extract!(Session, request => find(request).await);
+extract!(Session, SCHEME, request => find(request).await);
 
-extract!(Writer, request => {
+extract!(Writer, SCHEME, request => {
     // A token that is sent has to be good, or its owner would write anonymously without knowing.
     let is_anonymous = request.header(header::AUTHORIZATION).is_none();
     if is_anonymous && state(request)?.0.anonymous_writes() {
@@ -152,7 +156,7 @@ extract!(Writer, request => {
     find(request).await.map(|session| Self(Some(session)))
 });
 
-extract!(Admin, request => {
+extract!(Admin, ADMIN_SCHEME, request => {
     let session = find(request).await?;
     if session.role != Role::Admin {
         return Err(refusal(StatusCode::FORBIDDEN, "Only an admin may do this."));

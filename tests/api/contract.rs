@@ -102,10 +102,23 @@ fn an_invalid_document_and_a_wrong_example_are_found() {
     }
 }
 
+/// Who signs in for schemathesis.
+const EMAIL: &str = "schemathesis@example.org";
+const PASSWORD: &str = "twelve or more characters";
+
 #[tokio::test]
 async fn schemathesis_finds_nothing() {
     let database = postgres::shared().database().await;
-    let server = TestServer::start(&database.config());
+    let server = TestServer::start(&signed_in(&database.config()));
+    let profile = json!({"name": "Schemathesis", "email": EMAIL, "password": PASSWORD});
+    let answer = server.post("/auth/register", profile.to_string());
+    assert_eq!(answer.status, 201, "{answer:?}");
+    // So that nothing is out of reach.
+    let promote = "UPDATE profiles SET role = 'admin'";
+    let promoted = database.session().await.execute(promote, &[]).await;
+    assert_eq!(promoted.unwrap(), 1);
+
+    let url = format!("http://{}", server.address());
     let folder = tempfile::tempdir().unwrap();
     let outcome = run(
         tool(folder.path(), &["-m", "schemathesis.cli"])
@@ -113,8 +126,13 @@ async fn schemathesis_finds_nothing() {
             .args(["--checks", "all", "--max-examples", "12", "--seed", SEED])
             // Its guesses about how often an operation should succeed.
             .args(["--warnings", "off"])
-            .arg(format!("http://{}/openapi.json", server.address()))
-            .env("SCHEMATHESIS_HOOKS", file("hooks.py")),
+            .arg(format!("{url}/openapi.json"))
+            .env("SCHEMATHESIS_HOOKS", file("hooks.py"))
+            .envs([
+                ("DRAWBRIDGE_URL", url.as_str()),
+                ("DRAWBRIDGE_EMAIL", EMAIL),
+                ("DRAWBRIDGE_PASSWORD", PASSWORD),
+            ]),
         LIMIT,
     );
     let said = end_of(&outcome.text);
@@ -139,10 +157,18 @@ async fn schemathesis_finds_nothing() {
     assert!(errors.is_empty(), "{errors:?}");
 }
 
+/// Writes need a session, and nobody is told to wait for having tried too often.
+fn signed_in(database: &str) -> String {
+    format!(
+        "[auth]\nanonymous_writes = false\nhash_concurrency = 64\nfailures_per_account = 1000000\n\
+         failures_per_address = 1000000\nregistrations_per_address = 1000000\n\n{database}"
+    )
+}
+
 #[tokio::test]
 async fn a_generated_client_compiles_and_works() {
     let database = postgres::shared().database().await;
-    let server = TestServer::start(&database.config());
+    let server = TestServer::start(&signed_in(&database.config()));
     let folder = tempfile::tempdir().unwrap();
     let document = folder.path().join("openapi.json");
     fs::write(&document, server.get("/openapi.json").body).unwrap();

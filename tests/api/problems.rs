@@ -118,7 +118,7 @@ async fn a_method_a_path_does_not_have_is_answered_405_with_the_ones_it_has() {
         (
             "PUT",
             "/items/00000000-0000-0000-0000-000000000000",
-            "GET, HEAD",
+            "DELETE, GET, HEAD, PATCH",
         ),
         ("POST", "/docs", "GET, HEAD"),
         ("OPTIONS", "/health", "GET, HEAD"),

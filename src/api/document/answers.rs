@@ -5,7 +5,7 @@ use poem::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{Operation, elements, examples, headers, operations};
-use crate::api::problem;
+use crate::api::{problem, session::ADMIN_SCHEME};
 
 /// The framework's JSON; JSON has no character set to choose.
 const FRAMEWORK_JSON: &str = "application/json; charset=utf-8";
@@ -16,7 +16,10 @@ const NEVER_WAITS: &str = "/health";
 pub(super) fn complete(document: &mut Value) {
     let mut shared = Map::new();
     for operation in operations(document) {
-        let common = common(&operation);
+        let mut common = common(&operation);
+        if take_admin(operation.body) {
+            common.push((StatusCode::FORBIDDEN, "The caller is not an admin."));
+        }
         if let Some(content) = operation
             .body
             .get_mut("requestBody")
@@ -56,6 +59,19 @@ pub(super) fn complete(document: &mut Value) {
     shared.sort_keys();
     document["components"]["responses"] = Value::Object(shared);
     document["components"]["headers"] = headers::components();
+}
+
+/// OpenAPI has no roles: the extractor of admins calls its scheme [`ADMIN_SCHEME`], which is the one of every session, and 403.
+fn take_admin(operation: &mut Value) -> bool {
+    let security = operation.get_mut("security").and_then(Value::as_array_mut);
+    let mut is_admin = false;
+    for scheme in security.into_iter().flatten() {
+        if scheme.get(ADMIN_SCHEME).is_some() {
+            *scheme = json!({"bearer": []});
+            is_admin = true;
+        }
+    }
+    is_admin
 }
 
 /// Every status that follows from what an operation takes and is guarded by, unless its handler describes it.
