@@ -19,7 +19,7 @@ use drawbridge::{api, serve, telemetry, version};
 ///
 /// Exit status: 0 done, 1 failed (the last line says why), 2 wrong usage; `egress` has two more.
 #[derive(Debug, Parser)]
-#[command(version = version::line())]
+#[command(name = "drawbridge-host", version = version::line())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
