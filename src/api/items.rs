@@ -27,14 +27,14 @@ use super::{
 use crate::{
     cache::{Cache, Entry, Key, Scope},
     db::{
-        Database, Outcome, Position, Written,
+        Database, DbError, Outcome, Position, Written,
         idempotency::{Answer, Once, once},
         items,
     },
 };
 
 /// The resource's name in the cache.
-const RESOURCE: &str = "items";
+pub const RESOURCE: &str = "items";
 
 /// Where the resource is.
 const PATH: &str = "/items";
@@ -77,15 +77,15 @@ impl From<items::Item> for Item {
 }
 
 /// An item to be stored.
-#[derive(Debug, Object)]
+#[derive(Debug, Clone, Object)]
 #[oai(deny_unknown_fields, example)]
-struct CreateItem {
+pub struct CreateItem {
     /// What it is called: 1 to 200 characters.
     #[oai(validator(min_length = 1, max_length = 200, pattern = "^[^\\u0000]*$"))]
-    name: Text,
+    pub name: Text,
     /// What there is to say about it: at most 4000 characters. Absent or null: nothing.
     #[oai(validator(max_length = 4000, pattern = "^[^\\u0000]*$"))]
-    description: Option<Text>,
+    pub description: Option<Text>,
 }
 
 impl Example for CreateItem {
@@ -222,27 +222,8 @@ impl ItemsApi {
         key: Header<IdempotencyKey>,
         item: Json<CreateItem>,
     ) -> Result<CreatedItem> {
-        let caller = writer.profile_id().unwrap_or_default();
-        let request = key.0.map(|key| key.request(caller, "POST /items", &item.0));
-        let database = database.clone();
-        let stored = cache.write([Scope::lists(RESOURCE)], async move {
-            let mut connection = database.connection().await?;
-            let done = once(&mut connection, request, |connection| {
-                Box::pin(async move {
-                    let CreateItem { name, description } = item.0;
-                    let description = description.as_ref().map(|text| text.0.as_str());
-                    let item = items::create_item(connection, &name.0, description);
-                    item.await.map(created)
-                })
-            })
-            .await?;
-            if let Once::Now(answer) = &done {
-                let id = answer.location.rsplit('/').next();
-                let id = id.and_then(|id| id.parse().ok()).unwrap_or_default();
-                database.note_write(&mut connection, &written(id)).await;
-            }
-            Ok(done)
-        });
+        let owner = writer.profile_id();
+        let stored = store(&database, &cache, owner, key.0, item.0);
         let (answer, replayed) = match stored.await.map_err(Failure::from)? {
             Once::Now(answer) => (answer, None),
             Once::Before(answer) => (answer, Some("true".to_owned())),
@@ -433,6 +414,39 @@ fn scopes(id: Uuid) -> [Scope; 2] {
 /// What a later read of the item or of the list must have seen.
 fn written(id: Uuid) -> [Written; 2] {
     [Written::Row(id), Written::List(RESOURCE)]
+}
+
+/// Stores an item for the profile `owner` (`None`: anonymous), with a `key` only once.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn store(
+    database: &Database,
+    cache: &Cache,
+    owner: Option<Uuid>,
+    key: Option<IdempotencyKey>,
+    item: CreateItem,
+) -> Result<Once, DbError> {
+    let request = key.map(|key| key.request(owner.unwrap_or_default(), "POST /items", &item));
+    let database = database.clone();
+    let stored = cache.write([Scope::lists(RESOURCE)], async move {
+        let mut connection = database.connection().await?;
+        let done = once(&mut connection, request, |connection| {
+            Box::pin(async move {
+                let description = item.description.as_ref().map(|text| text.0.as_str());
+                let item = items::create_item(connection, &item.name.0, description);
+                item.await.map(created)
+            })
+        })
+        .await?;
+        if let Once::Now(answer) = &done {
+            let id = answer.location.rsplit('/').next();
+            let id = id.and_then(|id| id.parse().ok()).unwrap_or_default();
+            database.note_write(&mut connection, &written(id)).await;
+        }
+        Ok(done)
+    });
+    stored.await
 }
 
 fn created(item: items::Item) -> Answer {

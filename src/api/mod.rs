@@ -12,6 +12,7 @@ mod etag;
 mod fields;
 mod header;
 mod health;
+mod home;
 mod idempotency;
 mod items;
 mod metrics;
@@ -49,14 +50,13 @@ fn service() -> OpenApiService<
     (
         about::AboutApi,
         auth::AuthApi,
-        docs::HomeApi,
         health::HealthApi,
         items::ItemsApi,
     ),
     (),
 > {
     OpenApiService::new(
-        (about::AboutApi, auth::AuthApi, docs::HomeApi, health::HealthApi, items::ItemsApi),
+        (about::AboutApi, auth::AuthApi, health::HealthApi, items::ItemsApi),
         "Drawbridge",
         version::VERSION,
     )
@@ -86,16 +86,22 @@ pub struct State {
 /// Everything the server answers, ready to be served.
 pub fn app(config: &Config, state: State) -> impl Endpoint<Output = Response> + 'static {
     let document = document();
-    let mut pages = docs::PATHS.to_vec();
+    let mut pages = vec![
+        (docs::PATH, routes::READ),
+        (docs::DOCUMENT_PATH, routes::READ),
+        (home::PATH, home::METHODS),
+        (home::STYLE_PATH, routes::READ),
+    ];
     let mut app = Route::new()
-        .at("/docs", get(docs::page(&document)))
-        .at("/openapi.json", get(docs::document(&document)));
+        .at(docs::PATH, get(docs::page(&document)))
+        .at(docs::DOCUMENT_PATH, get(docs::document(&document)))
+        .at(home::STYLE_PATH, get(home::style()));
     if config.metrics.public {
-        pages.push(metrics::PATH);
+        pages.push((metrics::PATH, routes::READ));
         app = app.at(metrics::PATH, get(metrics::page(state.metrics.clone())));
     }
     let routes = routes::Routes::of(&document, &pages);
-    app.nest_no_strip("/", service())
+    app.nest_no_strip("/", home::before(service()))
         .data(state.accounts)
         .data(state.cache)
         .data(state.database)

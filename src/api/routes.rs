@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::{fields::Operation, schema::Schemas};
 
+/// The `Allow` header of what is only read.
+pub const READ: &str = "GET, HEAD";
+
 /// All routes. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct Routes(Arc<Published>);
@@ -27,8 +30,8 @@ pub struct KnownRoute {
 }
 
 impl Routes {
-    /// The paths of an OpenAPI document, and `pages` that it does not list and that answer GET.
-    pub fn of(document: &Value, pages: &[&str]) -> Self {
+    /// The paths of an OpenAPI document, and `pages` that it does not list, each with the value of its `Allow` header.
+    pub fn of(document: &Value, pages: &[(&str, &str)]) -> Self {
         let documented =
             document["paths"]
                 .as_object()
@@ -51,9 +54,9 @@ impl Routes {
                         allow: allow.join(", "),
                     }
                 });
-        let pages = pages.iter().map(|page| KnownRoute {
-            pattern: (*page).into(),
-            allow: "GET, HEAD".to_owned(),
+        let pages = pages.iter().map(|(pattern, allow)| KnownRoute {
+            pattern: (*pattern).into(),
+            allow: (*allow).to_owned(),
         });
         Self(Arc::new(Published {
             routes: pages.chain(documented).collect(),
@@ -108,7 +111,7 @@ mod tests {
             "/items": {"get": {}, "post": {}},
             "/items/{id}": {"get": {}},
         }});
-        let routes = Routes::of(&document, &["/"]);
+        let routes = Routes::of(&document, &[("/", READ)]);
         let found = |path| {
             routes
                 .find(path)

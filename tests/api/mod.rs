@@ -21,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod migrations;
+mod pages;
 mod poisoned;
 mod problems;
 mod replica;

@@ -41,7 +41,7 @@ fn client() -> TestClient<impl Endpoint> {
         body_limit_bytes: 1024,
         ..HttpSettings::default()
     };
-    let routes = Routes::of(&json!({}), &["/panic"]);
+    let routes = Routes::of(&json!({}), &[("/panic", "GET")]);
     let app = Route::new()
         .at("/panic", get(panic_with_a_secret))
         .at("/never", get(never_answer))
