@@ -122,7 +122,7 @@ async fn a_method_a_path_does_not_have_is_answered_405_with_the_ones_it_has() {
         ),
         ("POST", "/docs", "GET, HEAD"),
         ("OPTIONS", "/health", "GET, HEAD"),
-        ("DELETE", "/", "GET, HEAD"),
+        ("DELETE", "/", "GET, HEAD, POST"),
     ] {
         let answer = server.method(method, path);
         answer.problem(405);
