@@ -197,6 +197,9 @@ fn ended(mut child: Child) -> bool {
     child.wait().unwrap().success()
 }
 
+/// A search is never kept: each asks the database.
+const ASKS_DATABASE: &str = "/items?q=rotation";
+
 #[test]
 #[ignore = "run by the_password_is_rotated_while_requests_go_on in a world of its own"]
 fn rotation_in_its_world() {
@@ -204,7 +207,7 @@ fn rotation_in_its_world() {
     site.assert_settled();
 
     // Requests go on all the time, and both logins are valid until the backend has switched.
-    let load = Load::start(site.api, "/items");
+    let load = Load::start(site.api, ASKS_DATABASE);
     let old = login(&site.world);
     assert!(site.world.can_log_in(&old.0, &old.1));
     let database = site.rotate(Half::Database, 60);
@@ -265,7 +268,7 @@ fn rotation_in_its_world() {
     );
 
     // The twin: where the login in use ends first, the same clients notice.
-    let load = Load::start(site.api, "/items");
+    let load = Load::start(site.api, ASKS_DATABASE);
     let (user, _) = login(&site.world);
     sql(&format!("ALTER ROLE {user} NOLOGIN"));
     sql(&format!(

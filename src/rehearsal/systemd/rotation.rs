@@ -112,7 +112,8 @@ impl Trial<'_> {
         let ask = || {
             let mut answers = Vec::new();
             while !over.load(Ordering::Relaxed) {
-                answers.push(site.get("/items"));
+                // A search is never kept: each asks the database.
+                answers.push(site.get("/items?q=rotation"));
                 std::thread::sleep(PAUSE);
             }
             answers
