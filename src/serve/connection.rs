@@ -88,6 +88,8 @@ pub async fn serve<E: Endpoint<Output = Response>>(
     let mut connection = pin!(
         builder
             .max_header_size(HEAD_LIMIT_BYTES)
+            // Who has said everything may end that direction and still wait for the answer, as through `ssh -W`.
+            .half_close(true)
             .serve_connection(io, service)
     );
     let mut is_ending = false;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -227,5 +227,20 @@ fn the_client_is_whom_the_trusted_proxy_saw_and_not_who_it_says_it_is() {
             events.rev().find(|event| event["span"]["request_id"] == id)
         });
         assert_eq!(line["client"], expected, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn who_ends_the_sending_direction_is_answered_all_the_same() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&database.config());
+    for path in ["/health", "/items"] {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer:?}");
     }
 }
