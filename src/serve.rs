@@ -14,7 +14,6 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    task::JoinSet,
 };
 use tracing::info;
 
@@ -25,7 +24,7 @@ use pace::Limits;
 
 use crate::{
     api::{self, Lifecycle, State},
-    auth::{self, Accounts},
+    auth::Accounts,
     cache::Cache,
     config::{Config, ConfigError},
     db::{ConnectError, Database, migrate, sweep_for_ever},
@@ -131,9 +130,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let database = Database::open(&config.database, metrics.clone())?;
     let lifecycle = Lifecycle::default();
     let accounts = Accounts::new(&config.auth, metrics.clone());
-    // Dropped at the end, which ends what is in it.
-    let mut background = JoinSet::new();
-    background.spawn(auth::sweep_sessions(accounts.clone(), database.clone()));
+    let idle_hours = accounts.idle_hours();
     let state = State {
         accounts,
         cache: Cache::open(
@@ -174,7 +171,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             }
             database.mark_migrated();
             drop(report);
-            sweep_for_ever(&database).await;
+            sweep_for_ever(&database, idle_hours).await;
         }
     });
 

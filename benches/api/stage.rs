@@ -18,7 +18,7 @@ use crate::support::{
     self,
     client::{self, Client, Reply},
     postgres::{TestDatabase, TestPostgres},
-    server::{anonymous_writes, host},
+    server::{ANONYMOUS_WRITES, host},
 };
 
 /// Durable, and large enough that reads come from memory.
@@ -129,9 +129,8 @@ impl Ours {
         let config = folder.path().join("config.toml");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, support::free_port()));
         let text = format!(
-            "[http]\nlisten = \"{address}\"\n{}{}[log]\nfilter = \"{filter}\"\n{further}",
-            database.config(),
-            anonymous_writes()
+            "[http]\nlisten = \"{address}\"\n{}{ANONYMOUS_WRITES}[log]\nfilter = \"{filter}\"\n{further}",
+            database.config()
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();

@@ -1,5 +1,7 @@
 //! `/auth`: profiles, and the sessions by which a request says whose it is.
 
+mod objects;
+
 use std::time::Duration;
 
 use poem::{
@@ -7,131 +9,22 @@ use poem::{
     http::{StatusCode, header},
     web::Data,
 };
-use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
-use time::{OffsetDateTime, macros::datetime};
+use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 use uuid::Uuid;
 
+use self::objects::{Credentials, LoggedIn, NewToken, OwnSession, Profile, Register};
 use super::{
     client_address::ClientAddress,
-    document::EXAMPLE_ID,
-    problem::{Failure, Problem},
+    problem::Problem,
     session::{Admin, CHALLENGE, Session},
     tags::Tag,
-    text::{SecretText, Text},
+    text::SecretText,
 };
 use crate::{
-    appliance::Secret,
-    auth::{Accounts, AuthError, Email, Registration, Role},
-    db::{Database, DbError, profiles, sessions},
+    auth::{Accounts, AuthError, Registration},
+    db::{Database, profiles, sessions},
     error_chain::chain,
 };
-
-/// Somebody who can sign in.
-#[derive(Debug, Object)]
-#[oai(example)]
-struct Profile {
-    /// Assigned by the server.
-    id: Uuid,
-    /// What somebody is called.
-    name: String,
-    /// As it was entered, without the spaces around it.
-    email: String,
-    /// What somebody is to the service.
-    role: Role,
-    /// When it was registered, UTC.
-    created_at: OffsetDateTime,
-}
-
-impl From<profiles::Profile> for Profile {
-    fn from(stored: profiles::Profile) -> Self {
-        Self {
-            id: stored.id,
-            name: stored.name,
-            email: stored.email,
-            role: stored.role,
-            created_at: stored.created_at,
-        }
-    }
-}
-
-/// A profile to be.
-#[derive(Debug, Object)]
-#[oai(deny_unknown_fields, example)]
-struct Register {
-    /// What somebody is called: 1 to 200 characters.
-    #[oai(validator(min_length = 1, max_length = 200, pattern = "^[^\\u0000]*$"))]
-    name: Text,
-    /// An e-mail address in ASCII; two that differ only in case are the same.
-    #[oai(validator(
-        max_length = 254,
-        pattern = "^ *[!#-'*+/-9=?A-Z^-~-]+(\\.[!#-'*+/-9=?A-Z^-~-]+)*@[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)* *$"
-    ))]
-    email: Text,
-    /// Any 12 to 128 characters: length is what makes it hard to guess.
-    #[oai(validator(min_length = 12, max_length = 128, pattern = "^[^\\u0000]*$"))]
-    password: SecretText,
-}
-
-/// What a profile signs in with.
-#[derive(Debug, Object)]
-#[oai(deny_unknown_fields, example)]
-struct Credentials {
-    /// The profile's e-mail address.
-    #[oai(validator(
-        max_length = 254,
-        pattern = "^ *[!#-'*+/-9=?A-Z^-~-]+(\\.[!#-'*+/-9=?A-Z^-~-]+)*@[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)* *$"
-    ))]
-    email: Text,
-    /// Its password.
-    #[oai(validator(min_length = 1, max_length = 128, pattern = "^[^\\u0000]*$"))]
-    password: SecretText,
-}
-
-/// A session that has just begun.
-#[derive(Debug, Object)]
-#[oai(example)]
-struct LoggedIn {
-    /// The profile's id.
-    id: Uuid,
-    /// What somebody is called.
-    name: String,
-    /// The profile's e-mail address.
-    email: String,
-    /// What somebody is to the service.
-    role: Role,
-    /// Send it as `Authorization: Bearer <token>`. It is shown this once.
-    token: SecretText,
-    /// When the token ends however much it is used, UTC.
-    expires_at: OffsetDateTime,
-}
-
-/// The token that takes the former one's place.
-#[derive(Debug, Object)]
-#[oai(example)]
-struct NewToken {
-    /// Send it as `Authorization: Bearer <token>`. It is shown this once; the former one is not good any more.
-    token: SecretText,
-    /// When the token ends however much it is used, UTC.
-    expires_at: OffsetDateTime,
-}
-
-/// One of the caller's sessions.
-#[derive(Debug, Object)]
-#[oai(rename = "Session", example)]
-struct OwnSession {
-    /// Assigned when it began; a refresh keeps it.
-    id: Uuid,
-    /// When its owner signed in, UTC.
-    created_at: OffsetDateTime,
-    /// When it was last used, UTC, to the minute.
-    last_used_at: OffsetDateTime,
-    /// When it ends however much it is used, UTC.
-    expires_at: OffsetDateTime,
-    /// What the client called itself, its first 200 characters; null: nothing.
-    user_agent: Option<String>,
-    /// Whether it is the session of this request.
-    current: bool,
-}
 
 #[derive(ApiResponse)]
 enum Registered {
@@ -255,7 +148,7 @@ impl AuthApi {
         } = body.0;
         let who = Registration {
             name: &name.0,
-            email: &parse_email(&email)?,
+            email: &email.0,
             password: &password.into_secret(),
         };
         Ok(match accounts.register(&database, who, client.0).await {
@@ -284,7 +177,7 @@ impl AuthApi {
         body: Json<Credentials>,
     ) -> Result<TriedLogin> {
         let Credentials { email, password } = body.0;
-        let (email, password) = (parse_email(&email)?, password.into_secret());
+        let (email, password) = (email.0, password.into_secret());
         let user_agent = request.header(header::USER_AGENT);
         let outcome = accounts
             .login(&database, &email, &password, client.0, user_agent)
@@ -324,12 +217,9 @@ impl AuthApi {
     /// The role is the one of this moment.
     #[oai(path = "/me", method = "get", operation_id = "find_me")]
     async fn find_me(&self, session: Session, database: Data<&Database>) -> Result<FoundMe> {
-        let found = async {
-            let mut connection = database.connection().await?;
-            profiles::find_profile(&mut connection, session.profile_id).await
-        };
-        let found: Result<_, DbError> = found.await;
-        Ok(match found.map_err(Failure::from)? {
+        let mut connection = database.connection().await?;
+        let found = profiles::find_profile(&mut connection, session.profile_id).await?;
+        Ok(match found {
             Some(profile) => FoundMe::Found(Json(profile.into())),
             None => FoundMe::Missing(Json(Problem::new(
                 StatusCode::NOT_FOUND,
@@ -348,8 +238,8 @@ impl AuthApi {
         accounts: Data<&Accounts>,
         database: Data<&Database>,
     ) -> Result<Refreshed> {
-        let exchanged = accounts.refresh(&database, session.token_hash).await;
-        Ok(match exchanged.map_err(Failure::from)? {
+        let exchanged = accounts.refresh(&database, session.token_hash).await?;
+        Ok(match exchanged {
             Some((token, expires_at)) => Refreshed::Exchanged(Json(NewToken {
                 token: SecretText::from(&token),
                 expires_at,
@@ -374,12 +264,10 @@ impl AuthApi {
         accounts: Data<&Accounts>,
         database: Data<&Database>,
     ) -> Result<ListedSessions> {
-        let found = async {
-            let mut connection = database.connection().await?;
-            let idle_hours = accounts.idle_hours();
-            sessions::list_sessions(&mut connection, session.profile_id, idle_hours).await
-        };
-        let found: Result<_, DbError> = found.await;
+        let mut connection = database.connection().await?;
+        let idle_hours = accounts.idle_hours();
+        let found =
+            sessions::list_sessions(&mut connection, session.profile_id, idle_hours).await?;
         let own = |stored: sessions::Session| OwnSession {
             id: stored.id,
             created_at: stored.created_at,
@@ -388,7 +276,6 @@ impl AuthApi {
             user_agent: stored.user_agent,
             current: stored.id == session.session_id,
         };
-        let found = found.map_err(Failure::from)?;
         Ok(ListedSessions::Listed(Json(
             found.into_iter().map(own).collect(),
         )))
@@ -433,12 +320,8 @@ impl AuthApi {
         /// The profile's id.
         id: Path<Uuid>,
     ) -> Result<RevokedSessions> {
-        let ended = async {
-            let mut connection = database.connection().await?;
-            sessions::delete_sessions(&mut connection, id.0).await
-        };
-        let ended: Result<_, DbError> = ended.await;
-        if ended.map_err(Failure::from)? {
+        let mut connection = database.connection().await?;
+        if sessions::delete_sessions(&mut connection, id.0).await? {
             return Ok(RevokedSessions::Ended);
         }
         Ok(RevokedSessions::Missing(Json(Problem::new(
@@ -450,19 +333,8 @@ impl AuthApi {
 
 /// Ends a session of the caller's; `false` if the caller has none with this id.
 async fn end(database: &Database, session: Session, id: Uuid) -> Result<bool> {
-    let ended = async {
-        let mut connection = database.connection().await?;
-        sessions::delete_session(&mut connection, session.profile_id, id).await
-    };
-    let ended: Result<_, DbError> = ended.await;
-    Ok(ended.map_err(Failure::from)?)
-}
-
-fn parse_email(text: &Text) -> Result<Email> {
-    // The schema's pattern lets nothing pass that this refuses.
-    text.0.parse().map_err(|error: crate::auth::EmailError| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("email: {error}")).into()
-    })
+    let mut connection = database.connection().await?;
+    Ok(sessions::delete_session(&mut connection, session.profile_id, id).await?)
 }
 
 fn problem(status: StatusCode, error: &AuthError) -> Json<Problem> {
@@ -488,7 +360,7 @@ fn throttled(wait: Duration) -> (Json<Problem>, u64) {
 /// What is our fault, or the database's.
 fn failure(error: AuthError) -> poem::Error {
     match error {
-        AuthError::Database(error) => Failure::from(error).into(),
+        AuthError::Database(error) => error.into(),
         AuthError::Hash(error) if error.is_temporary() => {
             tracing::warn!("{}", chain(&error));
             Problem::of_status(StatusCode::SERVICE_UNAVAILABLE).into()
@@ -496,76 +368,6 @@ fn failure(error: AuthError) -> poem::Error {
         error => {
             tracing::error!("{}", chain(&error));
             Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into()
-        }
-    }
-}
-
-const BEGUN: OffsetDateTime = datetime!(2026-11-21 08:30:00 UTC);
-const ENDS: OffsetDateTime = datetime!(2026-12-21 08:30:00 UTC);
-const TOKEN: &str = "db_bm90IGEgdG9rZW4sIGp1c3QgYW4gZXhhbXBsZSBvZiBvbmU";
-
-impl Example for Profile {
-    fn example() -> Self {
-        Self {
-            id: EXAMPLE_ID,
-            name: "Ada Lovelace".to_owned(),
-            email: "ada@example.org".to_owned(),
-            role: Role::Student,
-            created_at: BEGUN,
-        }
-    }
-}
-
-impl Example for Register {
-    fn example() -> Self {
-        Self {
-            name: Text("Ada Lovelace".to_owned()),
-            email: Text("ada@example.org".to_owned()),
-            password: SecretText::from(&Secret::new("twelve or more characters")),
-        }
-    }
-}
-
-impl Example for Credentials {
-    fn example() -> Self {
-        Self {
-            email: Text("ada@example.org".to_owned()),
-            password: SecretText::from(&Secret::new("twelve or more characters")),
-        }
-    }
-}
-
-impl Example for LoggedIn {
-    fn example() -> Self {
-        Self {
-            id: EXAMPLE_ID,
-            name: "Ada Lovelace".to_owned(),
-            email: "ada@example.org".to_owned(),
-            role: Role::Student,
-            token: SecretText::from(&Secret::new(TOKEN)),
-            expires_at: ENDS,
-        }
-    }
-}
-
-impl Example for NewToken {
-    fn example() -> Self {
-        Self {
-            token: SecretText::from(&Secret::new(TOKEN)),
-            expires_at: ENDS,
-        }
-    }
-}
-
-impl Example for OwnSession {
-    fn example() -> Self {
-        Self {
-            id: EXAMPLE_ID,
-            created_at: BEGUN,
-            last_used_at: BEGUN,
-            expires_at: ENDS,
-            user_agent: Some("curl/8.5.0".to_owned()),
-            current: true,
         }
     }
 }

@@ -8,7 +8,7 @@ mod guard;
 mod view;
 
 use poem::{
-    Endpoint, IntoEndpoint, IntoResponse, Request, Response, Result,
+    Endpoint, FromRequest, IntoEndpoint, IntoResponse, Request, RequestBody, Response, Result,
     endpoint::make_sync,
     get, handler,
     http::{HeaderValue, StatusCode, header},
@@ -96,24 +96,21 @@ struct Visit<'a> {
     request: &'a Request,
 }
 
+impl<'a> FromRequest<'a> for Visit<'a> {
+    async fn from_request(request: &'a Request, body: &mut RequestBody) -> Result<Self> {
+        Ok(Self {
+            accounts: Data::<&Accounts>::from_request(request, body).await?.0,
+            cache: Data::<&Cache>::from_request(request, body).await?.0,
+            client: ClientAddress::from_request(request, body).await?,
+            database: Data::<&Database>::from_request(request, body).await?.0,
+            is_https: IsHttps::from_request(request, body).await?.0,
+            request,
+        })
+    }
+}
+
 #[handler]
-async fn show(
-    accounts: Data<&Accounts>,
-    cache: Data<&Cache>,
-    database: Data<&Database>,
-    client: ClientAddress,
-    is_https: IsHttps,
-    request: &Request,
-    search: Result<Query<Search>>,
-) -> Response {
-    let visit = Visit {
-        accounts: accounts.0,
-        cache: cache.0,
-        client,
-        database: database.0,
-        is_https: is_https.0,
-        request,
-    };
+async fn show(visit: Visit<'_>, search: Result<Query<Search>>) -> Response {
     match search {
         Ok(Query(search)) => visit.show(search, Entered::default(), None).await,
         Err(_) => {
@@ -125,24 +122,8 @@ async fn show(
 }
 
 #[handler]
-async fn act(
-    accounts: Data<&Accounts>,
-    cache: Data<&Cache>,
-    database: Data<&Database>,
-    client: ClientAddress,
-    is_https: IsHttps,
-    request: &Request,
-    posted: Result<Form<Posted>>,
-) -> Response {
-    let visit = Visit {
-        accounts: accounts.0,
-        cache: cache.0,
-        client,
-        database: database.0,
-        is_https: is_https.0,
-        request,
-    };
-    if !guard::is_from_here(request) {
+async fn act(visit: Visit<'_>, posted: Result<Form<Posted>>) -> Response {
+    if !guard::is_from_here(visit.request) {
         let text = "This form was not sent from this page; nothing was done. Open the page and send it from there.";
         let complaint = Complaint::new(StatusCode::FORBIDDEN, Section::Page, text);
         return visit.complain(complaint, Entered::default()).await;

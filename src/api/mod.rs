@@ -8,6 +8,7 @@ mod cursor;
 mod docs;
 mod document;
 mod edge;
+mod email;
 mod etag;
 mod fields;
 mod header;

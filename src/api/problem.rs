@@ -279,6 +279,13 @@ impl From<DbError> for Failure {
     }
 }
 
+/// Lets a handler return a failure of the database with `?`.
+impl From<DbError> for poem::Error {
+    fn from(error: DbError) -> Self {
+        Failure::from(error).into()
+    }
+}
+
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         tracing::error!("an answer cannot be written as JSON: {error}");

@@ -11,15 +11,24 @@ pub struct Email {
     key: String,
 }
 
-/// RFC 5321, section 4.5.3.1.3: a path of 256 octets, less its angle brackets.
-const LIMIT: usize = 254;
-
 /// It is no e-mail address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an e-mail address such as ada@example.org, in ASCII and at most 254 characters long")]
 pub struct EmailError;
 
 impl Email {
+    /// Characters at most. RFC 5321, section 4.5.3.1.3: a path of 256 octets, less its angle brackets.
+    pub const LIMIT: usize = 254;
+
+    /// Nobody's, for documentation: RFC 2606 reserves its domain.
+    pub fn example() -> Self {
+        let text = "ada@example.org".to_owned();
+        Self {
+            key: text.clone(),
+            text,
+        }
+    }
+
     /// As it was entered, trimmed.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -50,7 +59,9 @@ impl FromStr for Email {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
-        if text.len() > LIMIT || !local.split('.').all(is_atom) || !domain.split('.').all(is_label)
+        if text.len() > Self::LIMIT
+            || !local.split('.').all(is_atom)
+            || !domain.split('.').all(is_label)
         {
             return Err(EmailError);
         }

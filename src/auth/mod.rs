@@ -5,7 +5,6 @@ mod email;
 mod password;
 mod role;
 mod set_role;
-mod sweep;
 mod throttle;
 mod token;
 
@@ -13,5 +12,4 @@ pub use accounts::{Accounts, AuthError, Login, Registration};
 pub use email::{Email, EmailError};
 pub use role::{Role, UnknownRole};
 pub use set_role::{SetRoleError, set_role};
-pub use sweep::sweep_sessions;
 pub use token::{Token, TokenHash};

@@ -9,9 +9,6 @@ use uuid::Uuid;
 
 use super::{DbError, schema::idempotency_keys as keys};
 
-/// How many expired keys one statement of [`sweep`] deletes at most.
-pub(super) const SWEEP_LIMIT: usize = 1000;
-
 /// A request that is to have its effect once.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -133,19 +130,22 @@ async fn find(connection: &mut AsyncPgConnection, request: &Request) -> Result<O
     })
 }
 
-/// Deletes expired keys, [`SWEEP_LIMIT`] at most, and says how many it was. Those that another server deletes at the same
-/// moment are left to it.
+/// Deletes expired keys, `batch` at most, and returns how many. Those that another server deletes at the same moment are
+/// left to it.
 ///
 /// # Errors
 /// [`DbError`].
-pub(super) async fn sweep(connection: &mut AsyncPgConnection) -> Result<usize, DbError> {
+pub async fn delete_expired(
+    connection: &mut AsyncPgConnection,
+    batch: i64,
+) -> Result<usize, DbError> {
     // diesel has no DELETE with a LIMIT, as Postgres has none.
     diesel::sql_query(
         "DELETE FROM idempotency_keys WHERE (caller, route, key) IN ( \
              SELECT caller, route, key FROM idempotency_keys WHERE expires_at <= now() \
              ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
     )
-    .bind::<BigInt, _>(SWEEP_LIMIT as i64)
+    .bind::<BigInt, _>(batch)
     .execute(connection)
     .await
     .map_err(DbError::from)

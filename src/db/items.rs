@@ -1,17 +1,13 @@
 //! Queries on `items`.
 
-use diesel::{
-    dsl::sql,
-    prelude::*,
-    sql_types::{Bool, Timestamptz, Uuid as SqlUuid},
-};
+use diesel::{prelude::*, sql_types::Bool};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
     DbError, Outcome, Reader, Versions,
-    page::{Page, Position},
+    page::{Page, Position, behind},
     pattern::containing,
     schema::items,
 };
@@ -94,14 +90,7 @@ pub async fn list_items(
         .limit(page.limit.into())
         .into_boxed();
     if let Some(after) = page.after {
-        // As a row, and not column by column: the index then leads right to the place.
-        query = query.filter(
-            sql::<Bool>("(created_at, id) < (")
-                .bind::<Timestamptz, _>(after.created_at)
-                .sql(", ")
-                .bind::<SqlUuid, _>(after.id)
-                .sql(")"),
-        );
+        query = query.filter(behind(items::created_at, items::id, after));
     }
     if let Some(text) = text {
         let pattern = containing(text);

@@ -1,5 +1,11 @@
 //! Lists that are read page by page, newest first.
 
+use diesel::{
+    dsl::AsExprOf,
+    expression::AsExpression,
+    pg::Pg,
+    sql_types::{Record, Timestamptz, Uuid as SqlUuid},
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -19,4 +25,24 @@ pub struct Page {
     pub limit: u16,
     /// Only those behind this place, which need not be a row's any more.
     pub after: Option<Position>,
+}
+
+diesel::infix_operator!(RowLess, " < ", backend: Pg);
+
+type Place = Record<(Timestamptz, SqlUuid)>;
+
+/// The condition that a row stands behind `after`, given the columns that the list is ordered by. As a row, and not
+/// column by column: the index then leads right to the place.
+pub fn behind<C, I>(
+    created_at: C,
+    id: I,
+    after: Position,
+) -> RowLess<AsExprOf<(C, I), Place>, AsExprOf<(OffsetDateTime, Uuid), Place>>
+where
+    (C, I): AsExpression<Place>,
+{
+    RowLess::new(
+        AsExpression::<Place>::as_expression((created_at, id)),
+        AsExpression::<Place>::as_expression((after.created_at, after.id)),
+    )
 }

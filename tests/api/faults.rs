@@ -20,7 +20,7 @@ use crate::support::{
     client::{self, Client},
     load::pass_listener,
     postgres::{self, TestDatabase, TestPostgres},
-    server::{anonymous_writes, wait_for},
+    server::{ANONYMOUS_WRITES, wait_for},
 };
 
 const ROUNDS: u32 = 10;
@@ -103,7 +103,7 @@ struct Api {
 impl Api {
     fn start(database: &TestDatabase) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let config = super::configuration::file(&(database.config() + anonymous_writes()));
+        let config = super::configuration::file(&(database.config() + ANONYMOUS_WRITES));
         Self {
             process: spawn(&listener, &config.1),
             address: listener.local_addr().unwrap(),

@@ -31,14 +31,8 @@ pub fn host(config: &Path) -> Command {
     command
 }
 
-/// The section that lets anybody write, for a server that is not a [`TestServer`].
-pub fn anonymous_writes() -> &'static str {
-    if drawbridge::config::reference().contains("auth.anonymous_writes") {
-        "[auth]\nanonymous_writes = true\n"
-    } else {
-        ""
-    }
-}
+/// The section that lets anybody write.
+pub const ANONYMOUS_WRITES: &str = "\n[auth]\nanonymous_writes = true\n";
 
 /// Asks until `look` answers, 30 s at most.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -76,7 +70,7 @@ impl TestServer {
         let auth = if config.contains("[auth]") {
             ""
         } else {
-            "\n[auth]\nanonymous_writes = true\n"
+            ANONYMOUS_WRITES
         };
         fs::write(&path, listen + auth).unwrap();
         let mut child = host(&path)

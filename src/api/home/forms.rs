@@ -16,8 +16,6 @@ pub const NAME_LIMIT: usize = 200;
 /// As the API has it.
 pub const DESCRIPTION_LIMIT: usize = 4000;
 /// As the API has it.
-pub const EMAIL_LIMIT: usize = 254;
-/// As the API has it.
 pub const PASSWORD_LIMITS: (usize, usize) = (12, 128);
 /// As the API has it.
 pub const SEARCH_LIMITS: (usize, usize) = (3, 200);

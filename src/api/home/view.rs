@@ -7,12 +7,12 @@ use uuid::Uuid;
 use super::{
     PATH, STYLE_PATH,
     forms::{
-        Complaint, DESCRIPTION_LIMIT, EMAIL_LIMIT, Entered, NAME_LIMIT, PASSWORD_LIMITS,
-        SEARCH_LIMITS, Search, Section,
+        Complaint, DESCRIPTION_LIMIT, Entered, NAME_LIMIT, PASSWORD_LIMITS, SEARCH_LIMITS, Search,
+        Section,
     },
     guard::Visitor,
 };
-use crate::{api::docs, db::items::Item};
+use crate::{api::docs, auth::Email, db::items::Item};
 
 /// What there is to show.
 pub struct Page<'a> {
@@ -283,7 +283,7 @@ fn email_field(section: Section, value: &str) -> Field<'_> {
         kind: "email",
         value,
         autocomplete: "username",
-        limits: (3, EMAIL_LIMIT),
+        limits: (3, Email::LIMIT),
     }
 }
 
