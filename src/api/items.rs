@@ -81,10 +81,10 @@ impl From<items::Item> for Item {
 #[oai(deny_unknown_fields, example)]
 pub struct CreateItem {
     /// What it is called: 1 to 200 characters.
-    #[oai(validator(min_length = 1, max_length = 200, pattern = "^[^\\u0000]*$"))]
+    #[oai(validator(min_length = 1, max_length = 200))]
     pub name: Text,
     /// What there is to say about it: at most 4000 characters. Absent or null: nothing.
-    #[oai(validator(max_length = 4000, pattern = "^[^\\u0000]*$"))]
+    #[oai(validator(max_length = 4000))]
     pub description: Option<Text>,
 }
 
@@ -102,10 +102,10 @@ impl Example for CreateItem {
 #[oai(deny_unknown_fields, example)]
 struct PatchItem {
     /// What it is to be called: 1 to 200 characters.
-    #[oai(validator(min_length = 1, max_length = 200, pattern = "^[^\\u0000]*$"))]
+    #[oai(validator(min_length = 1, max_length = 200))]
     name: Change<Text>,
     /// What there is to say about it: at most 4000 characters. Null: nothing any more.
-    #[oai(nullable, validator(max_length = 4000, pattern = "^[^\\u0000]*$"))]
+    #[oai(nullable, validator(max_length = 4000))]
     description: MaybeUndefined<Text>,
 }
 
@@ -253,11 +253,8 @@ impl ItemsApi {
         cache: Data<&Cache>,
         /// Only items with this text in name or description, in upper or lower case.
         // Three characters are what the index of trigrams can look up.
-        #[oai(
-            example = "example_q",
-            validator(min_length = 3, max_length = 200, pattern = "^[^\\u0000]*$")
-        )]
-        q: Query<Option<String>>,
+        #[oai(example = "example_q", validator(min_length = 3, max_length = 200))]
+        q: Query<Option<Text>>,
         /// How many items at most.
         #[oai(
             default = "default_limit",
@@ -268,7 +265,7 @@ impl ItemsApi {
         #[oai(example = "example_after")]
         after: Query<Option<String>>,
     ) -> Result<ListedItems> {
-        let (q, limit, after) = (q.0, limit.0, after.0);
+        let (q, limit, after) = (q.0.map(|text| text.0), limit.0, after.0);
         let page = cursor::page(PATH, limit, after.as_deref())?;
         let load = async {
             let at_least = cache.at_least(database.newest_write(&[Written::List(RESOURCE)]));
@@ -466,8 +463,8 @@ fn default_limit() -> u16 {
     50
 }
 
-fn example_q() -> Option<String> {
-    Some("lantern".to_owned())
+fn example_q() -> Option<Text> {
+    Some(Text("lantern".to_owned()))
 }
 
 fn example_after() -> Option<String> {

@@ -1,28 +1,28 @@
 //! Strings that are strings: the framework's own `String` also takes JSON numbers and booleans.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use poem_openapi::{
-    NewType,
-    types::{ParseError, ParseFromJSON, ParseResult},
+    registry::{MetaSchema, MetaSchemaRef},
+    types::{ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type},
 };
 use serde_json::Value;
 
 use crate::appliance::Secret;
 
-// Text that Postgres can store: any characters but NUL. Say the length with `validator(…)` on the field, and
-// `pattern = "^[^\\u0000]*$"`, so that the document says it too. (A doc comment would be published as a title.)
-#[derive(Debug, Clone, PartialEq, Eq, NewType)]
-#[oai(from_json = false, from_multipart = false)]
+/// What Postgres can store, as a JSON Schema can say it. It stands in the types' own schema and is checked by their
+/// parsers: the framework's `validator(pattern = …)` compiles its expression anew for every request.
+const PATTERN: &str = "^[^\\u0000]*$";
+
+// Text that Postgres can store: any characters but NUL. Say the length with `validator(…)` on the field. (A doc comment
+// would be published as a title.)
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(pub String);
 
 impl ParseFromJSON for Text {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         match value {
-            Some(Value::String(text)) if text.contains('\0') => {
-                Err(ParseError::custom("a NUL character in a string"))
-            }
-            Some(Value::String(text)) => Ok(Self(text)),
+            Some(Value::String(text)) => without_nul(text).map(Self),
             Some(Value::Number(_)) => Err(ParseError::custom("a number where a string should be")),
             Some(Value::Bool(_)) => {
                 Err(ParseError::custom("true or false where a string should be"))
@@ -34,14 +34,26 @@ impl ParseFromJSON for Text {
     }
 }
 
+impl ParseFromParameter for Text {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        without_nul(value.to_owned()).map(Self)
+    }
+}
+
+impl ToJSON for Text {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::String(self.0.clone()))
+    }
+}
+
+fn without_nul<T: Type>(text: String) -> Result<String, ParseError<T>> {
+    if text.contains('\0') {
+        return Err(ParseError::custom("a NUL character in a string"));
+    }
+    Ok(text)
+}
+
 // A password or a token: as `Text`, and never shown by `Debug`.
-#[derive(NewType)]
-#[oai(
-    from_json = false,
-    from_multipart = false,
-    from_parameter = false,
-    to_header = false
-)]
 pub struct SecretText(String);
 
 impl SecretText {
@@ -69,3 +81,39 @@ impl ParseFromJSON for SecretText {
         text.map(|text| Self(text.0)).map_err(ParseError::propagate)
     }
 }
+
+impl ToJSON for SecretText {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::String(self.0.clone()))
+    }
+}
+
+/// Both are strings to the framework, whose validators look at their characters.
+macro_rules! string_type {
+    ($type:ty) => {
+        impl Type for $type {
+            const IS_REQUIRED: bool = true;
+            type RawValueType = String;
+            type RawElementValueType = String;
+
+            fn name() -> Cow<'static, str> {
+                "string_text".into()
+            }
+            fn schema_ref() -> MetaSchemaRef {
+                MetaSchemaRef::Inline(Box::new(MetaSchema {
+                    pattern: Some(PATTERN.to_owned()),
+                    ..MetaSchema::new("string")
+                }))
+            }
+            fn as_raw_value(&self) -> Option<&String> {
+                Some(&self.0)
+            }
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a String> + 'a> {
+                Box::new(std::iter::once(&self.0))
+            }
+        }
+    };
+}
+
+string_type!(Text);
+string_type!(SecretText);

@@ -48,7 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "database.read_connections",
         shape: Shape::Whole("a number of connections", 1, 16),
-        meaning: "connections that all reads of single rows share, and as many again for pages of lists",
+        meaning: "connections that all reads of single rows share, and as many again for pages of lists; more than one where a core of the database host is not enough for them",
     },
     Key {
         name: "database.replica_url",
@@ -127,7 +127,8 @@ impl Default for DatabaseSettings {
             password_file: None,
             ca_file: None,
             pool_size: 8,
-            read_connections: 2,
+            // With more, each round trip carries fewer requests: on two cores, a seventh more processor time for a read.
+            read_connections: 1,
             replica_url: None,
             replica_max_lag_seconds: 10,
             connect_timeout_seconds: 3,

@@ -48,12 +48,12 @@ impl From<profiles::Profile> for Profile {
 #[oai(deny_unknown_fields, example)]
 pub struct Register {
     /// What somebody is called: 1 to 200 characters.
-    #[oai(validator(min_length = 1, max_length = 200, pattern = "^[^\\u0000]*$"))]
+    #[oai(validator(min_length = 1, max_length = 200))]
     pub name: Text,
     /// An e-mail address in ASCII; two that differ only in case are the same.
     pub email: EmailText,
     /// Any 12 to 128 characters: length is what makes it hard to guess.
-    #[oai(validator(min_length = 12, max_length = 128, pattern = "^[^\\u0000]*$"))]
+    #[oai(validator(min_length = 12, max_length = 128))]
     pub password: SecretText,
 }
 
@@ -64,7 +64,7 @@ pub struct Credentials {
     /// The profile's e-mail address.
     pub email: EmailText,
     /// Its password.
-    #[oai(validator(min_length = 1, max_length = 128, pattern = "^[^\\u0000]*$"))]
+    #[oai(validator(min_length = 1, max_length = 128))]
     pub password: SecretText,
 }
 
