@@ -1,6 +1,6 @@
 //! Switches all machines on and waits until first boot has finished on each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::flows::Flow;
 /// First boot takes some two seconds here; a busy machine stretches that.
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(600);
 /// As long as no host comes a step further; none takes more than a few seconds.
-const STEP_LIMIT: Duration = Duration::from_secs(180);
+const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// haproxy's unit on a load balancer's node.
 const HAPROXY_UNIT: &str = "haproxy.service";
 
@@ -195,6 +195,9 @@ impl Fleet {
         let begun = Instant::now();
         let mut changed = begun;
         let mut shown = String::new();
+        // A bootstrap that fails begins again: only what was never seen before is progress.
+        let mut seen = BTreeSet::new();
+        let mut failures: BTreeMap<Role, String> = BTreeMap::new();
         let mut missing: Vec<Role> = self.instances.keys().copied().collect();
         loop {
             emulator.check()?;
@@ -223,7 +226,11 @@ impl Fleet {
                         step,
                         error: Some(error),
                         ..
-                    }) => format!("{role} at {step}: {error}"),
+                    }) => {
+                        let failure = format!("{role} at {step}: {error}");
+                        failures.insert(role, failure.clone());
+                        failure
+                    }
                     Some(BootstrapReport { step, .. }) => format!("{role} at {step}"),
                     None => format!("{role} has not begun"),
                 });
@@ -236,7 +243,9 @@ impl Fleet {
             if standing != shown {
                 step.line(&standing);
                 shown.clone_from(&standing);
-                changed = Instant::now();
+                if seen.insert(standing.clone()) {
+                    changed = Instant::now();
+                }
             }
             if begun.elapsed() > BOOTSTRAP_LIMIT || changed.elapsed() > STEP_LIMIT {
                 let logs: Vec<String> = missing
@@ -251,8 +260,14 @@ impl Fleet {
                         ))
                     })
                     .collect();
+                let before: String = missing
+                    .iter()
+                    .filter_map(|role| failures.get(role))
+                    .filter(|failure| !standing.contains(*failure))
+                    .map(|failure| format!("; before that, {failure}"))
+                    .collect();
                 bail!(
-                    "not bootstrapped after {} s: {standing}{}",
+                    "not bootstrapped after {} s: {standing}{before}{}",
                     begun.elapsed().as_secs(),
                     logs.concat()
                 );

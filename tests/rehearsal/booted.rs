@@ -126,7 +126,7 @@ fn an_api_that_its_sandbox_keeps_from_its_configuration_is_named_with_its_log() 
         "ProtectSystem=strict\nInaccessiblePaths=/var/lib/drawbridge\n",
     );
     let error = ended.error();
-    assert!(error.contains("backend at ready"), "{error}");
+    assert!(error.contains("backend at api: "), "{error}");
     assert!(
         error.contains("backend's log of drawbridge-api.service ends"),
         "{error}"
