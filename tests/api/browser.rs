@@ -266,3 +266,43 @@ async fn the_page_works_without_scripts_and_leads_to_the_documentation() {
     }
     assert_ne!(ground[0], ground[1], "the page is as light in the dark");
 }
+
+#[tokio::test]
+async fn whoever_has_to_sign_in_can_register_add_sign_out_and_sign_in_again() {
+    let database = postgres::shared().database().await;
+    let config = format!("{}[auth]\nanonymous_writes = false\n", database.config());
+    let server = TestServer::start(&config);
+    let home = format!("http://{}/", server.address());
+    let browser = Browser::start();
+    browser.run_scripts(false);
+
+    browser.open(&home);
+    assert_eq!(browser.texts("#add-name"), [""; 0], "nobody has signed in");
+    browser.enter("#register-name", "Ada Lovelace");
+    browser.enter("#register-email", "ada@example.org");
+    browser.enter("#register-password", "twelve or more characters");
+    browser.click("section[aria-labelledby=register-heading] button");
+    assert!(browser.source().contains("Ada Lovelace"));
+    browser.enter("#add-name", "a lantern");
+    browser.click("section[aria-labelledby=add-heading] button");
+    assert_eq!(browser.texts(".items h3"), ["a lantern"]);
+
+    browser.click("form:has(input[value=sign-out]) button");
+    assert_eq!(browser.texts("#add-name"), [""; 0], "still signed in");
+    browser.enter("#sign-in-email", "ada@example.org");
+    browser.enter("#sign-in-password", "another password");
+    browser.click("section[aria-labelledby=sign-in-heading] button");
+    assert_eq!(
+        browser.texts("[role=alert]"),
+        ["The e-mail address or the password is wrong."]
+    );
+    browser.enter("#sign-in-password", "twelve or more characters");
+    browser.click("section[aria-labelledby=sign-in-heading] button");
+    assert_eq!(browser.texts("#add-name"), [""]);
+    // The browser says by itself that a form was refused with a 401.
+    let complaints = browser.complaints();
+    assert!(
+        complaints.iter().all(|text| text.contains("401")),
+        "{complaints:?}"
+    );
+}

@@ -137,6 +137,36 @@ async fn an_answer_is_used_again_until_what_it_shows_is_written_and_costs_no_que
 }
 
 #[tokio::test]
+async fn a_change_a_deletion_and_a_tag_are_answered_as_if_there_were_no_cache() {
+    let database = postgres::shared().database().await;
+    let server = TestServer::start(&database.config());
+    let path = store(&server, "first");
+    let fill = || {
+        for path in [path.as_str(), "/items"] {
+            server.get(path);
+            assert_eq!(outcome(&server.get(path)), "hit", "{path}");
+        }
+    };
+    fill();
+    let etag = server.get(&path).header("etag").unwrap().to_owned();
+    let known = [("If-None-Match", etag.as_str())];
+    let unchanged = server.ask("GET", &path, &known, None);
+    assert_eq!((unchanged.status, outcome(&unchanged)), (304, "hit"));
+
+    let patched = server.ask("PATCH", &path, &[], Some(&json!({"name": "second"})));
+    assert_eq!(patched.status, 200, "{patched:?}");
+    let changed = server.ask("GET", &path, &known, None);
+    assert_eq!((changed.status, outcome(&changed)), (200, "miss"));
+    assert_eq!(changed.header("etag"), patched.header("etag"));
+    assert_eq!(names(&server.get("/items")), ["second"]);
+
+    fill();
+    assert_eq!(server.method("DELETE", &path).status, 204);
+    server.get(&path).problem(404);
+    assert_eq!(names(&server.get("/items")), [""; 0]);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_kept_and_nothing_is_when_it_is_off() {
     let database = postgres::shared().database().await;
     let server = TestServer::start(&database.config());
