@@ -66,32 +66,44 @@ impl DbError {
 
 impl From<DieselError> for DbError {
     fn from(error: DieselError) -> Self {
-        // The error carries no SQLSTATE, only Postgres' message: the English ones of 57P01, 57P02, 57P03, 57014, 40001
-        // and 25006.
-        const INTERRUPTIONS: [&str; 6] = [
-            "terminating connection",
-            "the database system is",
+        // 57014 and 40001.
+        const CANCELLATIONS: [&str; 2] = [
             "canceling statement due to statement timeout",
             // On a replica: what it read was removed on the primary.
             "canceling statement due to conflict with recovery",
-            // The server hands its role over, or its disk is full.
-            "cannot execute",
-            "the connection is closed",
         ];
-        match &error {
-            DieselError::DatabaseError(
-                DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
-                _,
-            )
-            | DieselError::BrokenTransactionManager => Self::Interrupted(error),
-            DieselError::DatabaseError(_, information)
-                if INTERRUPTIONS
-                    .iter()
-                    .any(|text| information.message().starts_with(text)) =>
-            {
-                Self::Interrupted(error)
-            }
-            _ => Self::Refused(error),
+        if ends_session(&error) || says_one_of(&error, &CANCELLATIONS) {
+            Self::Interrupted(error)
+        } else {
+            Self::Refused(error)
         }
     }
+}
+
+/// Whether the session is of no use any more after this error.
+fn ends_session(error: &DieselError) -> bool {
+    // 57P01, 57P02, 57P03, and 25006.
+    const ENDS: [&str; 4] = [
+        "terminating connection",
+        "the database system is",
+        // The server hands its role over, or its disk is full.
+        "cannot execute",
+        "the connection is closed",
+    ];
+    matches!(
+        error,
+        DieselError::DatabaseError(
+            DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
+            _,
+        ) | DieselError::BrokenTransactionManager
+    ) || says_one_of(error, &ENDS)
+}
+
+/// The error carries no SQLSTATE, only Postgres' message, in English.
+fn says_one_of(error: &DieselError, beginnings: &[&str]) -> bool {
+    let DieselError::DatabaseError(_, information) = error else {
+        return false;
+    };
+    let message = information.message();
+    beginnings.iter().any(|text| message.starts_with(text))
 }

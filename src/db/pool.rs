@@ -30,9 +30,7 @@ impl ManageConnection for Manager {
     type Error = DbError;
 
     async fn connect(&self) -> Result<Session, DbError> {
-        let mut session = self.0.connect().await?;
-        session.count_statements();
-        Ok(session)
+        self.0.connect().await
     }
 
     // A session that ended while idle is dropped instead of handed out, without a round trip to ask it.

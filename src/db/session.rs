@@ -17,6 +17,8 @@ use diesel_async::pooled_connection::PoolableConnection;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use tokio_postgres::{Socket, tls::TlsStream};
 
+use super::ends_session;
+
 /// A logged-in session. Dropping it ends it, once what it runs has ended.
 pub struct Session {
     connection: AsyncPgConnection,
@@ -27,7 +29,7 @@ pub struct Session {
 struct Health {
     /// Whether nobody may use it any more: its connection has ended, or it refuses writes.
     is_spent: AtomicBool,
-    /// Statements sent and not answered, where they are counted.
+    /// Statements sent and not answered.
     running: AtomicU32,
 }
 
@@ -41,14 +43,9 @@ impl Session {
     {
         let health = Arc::<Health>::default();
         tokio::spawn(drive(connection, Arc::clone(&health)));
-        let connection = AsyncPgConnection::try_from(client).await?;
+        let mut connection = AsyncPgConnection::try_from(client).await?;
+        connection.set_instrumentation(Watch(Arc::clone(&health)));
         Ok(Self { connection, health })
-    }
-
-    /// Counts its statements from now on, for [`Self::is_busy`]. Only for a session that one user has at a time.
-    pub(super) fn count_statements(&mut self) {
-        self.connection
-            .set_instrumentation(Counter(Arc::clone(&self.health)));
     }
 
     /// For statements that may be sent while others are on their way: reads, each by itself.
@@ -93,16 +90,21 @@ impl Session {
     }
 }
 
-struct Counter(Arc<Health>);
+/// Counts statements, and reads their errors: Postgres says that it ends a session before it does, and whoever comes in
+/// between must not get it.
+struct Watch(Arc<Health>);
 
-impl Instrumentation for Counter {
+impl Instrumentation for Watch {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match event {
             InstrumentationEvent::StartQuery { .. } => {
                 self.0.running.fetch_add(1, Ordering::AcqRel);
             }
-            InstrumentationEvent::FinishQuery { .. } => {
+            InstrumentationEvent::FinishQuery { error, .. } => {
                 self.0.running.fetch_sub(1, Ordering::AcqRel);
+                if error.is_some_and(ends_session) {
+                    self.0.is_spent.store(true, Ordering::Release);
+                }
             }
             _ => {}
         }

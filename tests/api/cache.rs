@@ -10,9 +10,8 @@ use crate::support::{
     server::{Answer, TestServer, wait_for},
 };
 
-/// Limits that nothing reaches while a load is held.
-pub const PATIENT: &str =
-    "statement_timeout_seconds = 100\n[http]\nrequest_timeout_seconds = 200\n";
+/// Limits that nothing reaches while a load is held, and a second connection for the reads that come meanwhile.
+pub const PATIENT: &str = "statement_timeout_seconds = 100\nread_connections = 2\n[http]\nrequest_timeout_seconds = 200\n";
 
 pub fn outcome(answer: &Answer) -> &str {
     answer.header("x-cache").unwrap_or("(no x-cache)")
