@@ -15,7 +15,7 @@ use drawbridge::host::metadata::MetadataService;
 use drawbridge::host::{self, BootstrapArgs, Host, ReportArgs, RotateArgs, SystemArgs, egress};
 use drawbridge::{api, serve, telemetry, version};
 
-/// A request allocates some hundred times, which glibc's allocator makes a tenth of its processor time.
+/// glibc's allocator took a tenth of the processor time of a request.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
