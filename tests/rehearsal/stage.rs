@@ -119,23 +119,35 @@ impl Stage {
         ended
     }
 
+    /// Waits for the end of all its processes, however they are brought to it.
+    pub fn assert_no_process_is_left(&self) {
+        // The kernel takes its time with what it kills for us.
+        eventually(STOP_LIMIT, "the end of every process", || {
+            let left = processes_of(&self.work_dir());
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(left.join("; "))
+            }
+        });
+    }
+
     /// No process, no loop device, no file.
     pub fn assert_nothing_is_left(&self) {
-        assert_eq!(
-            processes_of(&self.work_dir()),
-            Vec::<String>::new(),
-            "processes are left"
-        );
+        self.assert_no_process_is_left();
         assert!(
             !self.work_dir().exists(),
             "{} is left",
             self.work_dir().display()
         );
-        assert_eq!(
-            self.devices(),
-            Vec::<String>::new(),
-            "loop devices are left"
-        );
+        eventually(STOP_LIMIT, "the end of every loop device", || {
+            let left = self.devices();
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(left.join("; "))
+            }
+        });
     }
 
     /// Files behind the loop devices of this rehearsal; those of one beside it are in another folder.

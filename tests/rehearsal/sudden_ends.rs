@@ -94,14 +94,7 @@ fn kill_9_leaves_no_process_and_the_next_start_clears_the_rest() {
     let killed = applying(&stage);
     killed.send(Signal::SIGKILL);
     killed.end();
-    eventually(LIMIT, "the end of every process", || {
-        let left = processes_of(&stage.work_dir());
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(left.join("; "))
-        }
-    });
+    stage.assert_no_process_is_left();
     assert!(
         stage.work_dir().exists(),
         "the killed run had made its folder"
