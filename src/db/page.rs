@@ -31,13 +31,12 @@ diesel::infix_operator!(RowLess, " < ", backend: Pg);
 
 type Place = Record<(Timestamptz, SqlUuid)>;
 
+/// What [`behind`] makes of the columns `C` and `I`.
+pub type Behind<C, I> = RowLess<AsExprOf<(C, I), Place>, AsExprOf<(OffsetDateTime, Uuid), Place>>;
+
 /// The condition that a row stands behind `after`, given the columns that the list is ordered by. As a row, and not
 /// column by column: the index then leads right to the place.
-pub fn behind<C, I>(
-    created_at: C,
-    id: I,
-    after: Position,
-) -> RowLess<AsExprOf<(C, I), Place>, AsExprOf<(OffsetDateTime, Uuid), Place>>
+pub fn behind<C, I>(created_at: C, id: I, after: Position) -> Behind<C, I>
 where
     (C, I): AsExpression<Place>,
 {
