@@ -224,7 +224,7 @@ impl ItemsApi {
     ) -> Result<CreatedItem> {
         let owner = writer.profile_id();
         let stored = store(&database, &cache, owner, key.0, item.0);
-        let (answer, replayed) = match stored.await.map_err(Failure::from)? {
+        let (answer, replayed) = match stored.await? {
             Once::Now(answer) => (answer, None),
             Once::Before(answer) => (answer, Some("true".to_owned())),
             Once::OtherRequest => {
@@ -359,7 +359,7 @@ impl ItemsApi {
             }
             Ok(done)
         });
-        Ok(match patched.await.map_err(Failure::from)? {
+        Ok(match patched.await? {
             Outcome::Done(item) => {
                 let etag = etag::of(item.version);
                 let text = JsonText::of(&Item::from(item)).map_err(Failure::from)?;
@@ -395,7 +395,7 @@ impl ItemsApi {
             }
             Ok(done)
         });
-        Ok(match deleted.await.map_err(Failure::from)? {
+        Ok(match deleted.await? {
             Outcome::Done(()) => DeletedItem::Deleted,
             Outcome::Missing => DeletedItem::Missing(missing(id)),
             Outcome::OtherVersion => DeletedItem::Differs(Json(etag::differs())),

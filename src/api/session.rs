@@ -10,7 +10,7 @@ use poem_openapi::{
 };
 use uuid::Uuid;
 
-use super::problem::{Failure, Problem};
+use super::problem::Problem;
 use crate::{
     auth::{Accounts, Role, TokenHash},
     db::Database,
@@ -65,8 +65,7 @@ pub fn token_hash(request: &Request) -> Option<TokenHash> {
 async fn find(request: &Request) -> Result<Session> {
     let token_hash = token_hash(request).ok_or_else(|| unauthorized(request))?;
     let (accounts, database) = state(request)?;
-    let caller = accounts.caller(database, token_hash).await;
-    let caller = caller.map_err(Failure::from)?;
+    let caller = accounts.caller(database, token_hash).await?;
     let caller = caller.ok_or_else(|| unauthorized(request))?;
     Ok(Session {
         profile_id: caller.profile_id,

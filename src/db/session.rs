@@ -73,7 +73,8 @@ impl Session {
         self.health.is_spent.store(true, Ordering::Release);
     }
 
-    /// Whether a statement was sent whose answer nobody waited for.
+    /// Whether a statement was sent whose answer nobody waited for. Of a session that one user has at a time: on a shared one,
+    /// statements are always on their way.
     pub(super) fn is_busy(&self) -> bool {
         self.health.running.load(Ordering::Acquire) > 0
     }

@@ -151,13 +151,15 @@ impl Example for Credentials {
 
 impl Example for LoggedIn {
     fn example() -> Self {
+        let profile = Profile::example();
+        let NewToken { token, expires_at } = NewToken::example();
         Self {
-            id: EXAMPLE_ID,
-            name: "Ada Lovelace".to_owned(),
-            email: Email::example().as_str().to_owned(),
-            role: Role::Student,
-            token: SecretText::from(&Secret::new(TOKEN)),
-            expires_at: ENDS,
+            id: profile.id,
+            name: profile.name,
+            email: profile.email,
+            role: profile.role,
+            token,
+            expires_at,
         }
     }
 }
